@@ -1,0 +1,59 @@
+"""nablatau makes a trained model forget chosen training records, and shows with evidence whether it did.
+
+Names are loaded when they are first used, so that `import nablatau`, and the command line's help, cost nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nablatau.api import Evaluation, Forgotten, evaluate, forget
+    from nablatau.data import Request, TrainingData
+    from nablatau.errors import NablatauError
+    from nablatau.methods import Finetune, Method, NablaTau, Retrain
+    from nablatau.objectives import Objective
+    from nablatau.projects import Project
+    from nablatau.recipes import Recipe
+    from nablatau.runtime import Runtime
+
+__all__ = [
+    "Evaluation",
+    "Finetune",
+    "Forgotten",
+    "Method",
+    "NablaTau",
+    "NablatauError",
+    "Objective",
+    "Project",
+    "Recipe",
+    "Request",
+    "Retrain",
+    "Runtime",
+    "TrainingData",
+    "evaluate",
+    "forget",
+]
+
+_PLACES = {
+    "api": ("Evaluation", "Forgotten", "evaluate", "forget"),
+    "data": ("Request", "TrainingData"),
+    "errors": ("NablatauError",),
+    "methods": ("Finetune", "Method", "NablaTau", "Retrain"),
+    "objectives": ("Objective",),
+    "projects": ("Project",),
+    "recipes": ("Recipe",),
+    "runtime": ("Runtime",),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACE_OF:
+        raise AttributeError(f"module 'nablatau' has no attribute {name!r}")
+    value = getattr(import_module(f"nablatau.{_PLACE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,301 @@
+"""The front doors: `forget` a request, `evaluate` what came of it, and save both.
+
+`forget` works on a copy and returns it with its history; `evaluate` takes any models, also such as nablatau did not
+make. Saved folders are whole or not there at all.
+"""
+
+import hashlib
+import io
+import json
+import platform
+import secrets
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nablatau.checkpoints import WEIGHTS_NAME, save_weights, whole_file, whole_folder
+from nablatau.data import Request
+from nablatau.errors import SettingsError
+from nablatau.evaluation import Cost, Evidence, Row, collect, sentence, summarise
+from nablatau.fingerprints import Readable, weights_digest
+from nablatau.methods import Method, NablaTau
+from nablatau.methods.retrain import Retrain
+from nablatau.objectives import Objective, describe
+from nablatau.recipes import Recipe
+from nablatau.report import Page, render
+from nablatau.runtime import Runtime
+from nablatau.training import History
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgotten:
+    """A model that was made to forget, with what it takes to show how.
+
+    Attributes:
+        model: the unlearned model, in eval mode.
+        history: what happened, step by step.
+        request: what was to be forgotten.
+        record: settings, seeds, versions, hashes of the model before and after; JSON-able.
+        seconds: wall time of the method.
+    """
+
+    model: nn.Module = field(repr=False)
+    history: History = field(repr=False)
+    request: Request = field(repr=False)
+    record: dict[str, Any] = field(repr=False)
+    seconds: float
+
+    @property
+    def cost(self) -> Cost:
+        """What the method took."""
+        return Cost(
+            seconds=self.seconds,
+            trained_samples=self.history.trained_samples,
+            scored_samples=self.history.scored_samples,
+        )
+
+    def save(self, folder: str | Path, evaluation: "Evaluation | None" = None) -> Path:
+        """Write weights, record and report into a new folder, which appears whole or not at all.
+
+        `model.safetensors` holds the weights; `run.json` the record, with the forgotten ids hashed;
+        `report.html` the page; `ids.salt` the salt of the hashes. Whoever has the salt can test
+        whether an id was in the request, so keep it apart from what you hand out.
+
+        Args:
+            folder: a folder that does not exist yet.
+            evaluation: to be shown in the report.
+
+        Returns:
+            The folder.
+
+        Raises:
+            CheckpointError: the folder exists, or cannot be made.
+        """
+        folder = Path(folder)
+        salt = secrets.token_hex(16)
+        hashed = {"salted_sha256": salted_digests(self.request.forget_set.ids_at(range(self.forgotten)), salt)}
+        record = self.record | {"forget_ids": hashed}
+        if evaluation is not None:
+            record["evaluation"] = evaluation.to_json()
+        with whole_folder(folder) as part:
+            save_weights(self.model, part / WEIGHTS_NAME, {"nablatau_run": self.record["model_after"]})
+            (part / "run.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+            (part / "ids.salt").write_text(salt + "\n", encoding="utf-8")
+            page = _page(record, evaluation, self.history)
+            (part / "report.html").write_text(render(page), encoding="utf-8")
+        return folder
+
+    @property
+    def forgotten(self) -> int:
+        """Number of records forgotten."""
+        return len(self.request.forget_set)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What the evidence says.
+
+    Attributes:
+        evidence: per-example arrays of each model on each split.
+        rows: the numbers, each with interval and sample sizes.
+        record: of the run that made the unlearned model, where nablatau made it.
+        history: of that run.
+    """
+
+    evidence: Evidence
+    rows: list[Row]
+    record: dict[str, Any] = field(repr=False)
+    history: History | None = field(default=None, repr=False)
+
+    @property
+    def answer(self) -> str:
+        """The answer in one sentence."""
+        return sentence(self.evidence, self.rows)
+
+    def table(self) -> str:
+        """The rows and the costs as text."""
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("", *self.evidence.models, box=None, pad_edge=False)
+        for row in self.rows:
+            table.add_row(row.name, *("too few" if each is None else str(each) for each in row.values.values()))
+        costs = [self.evidence.costs.get(model) for model in self.evidence.models]
+        table.add_row("Seconds", *("" if cost is None else f"{cost.seconds:.2f}" for cost in costs))
+        table.add_row("Examples trained on", *("" if cost is None else f"{cost.trained_samples:,}" for cost in costs))
+        stream = io.StringIO()
+        Console(file=stream, width=30 + 25 * len(costs) + 12, color_system=None).print(table)
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer, rows and costs as JSON-able values."""
+        return {
+            "answer": self.answer,
+            "rows": [row.to_json() for row in self.rows],
+            "costs": {model: vars(cost) for model, cost in self.evidence.costs.items()},
+        }
+
+    def save(self, file: str | Path) -> Path:
+        """Write the report as one self-contained HTML page.
+
+        Args:
+            file: ending in .html; replaced if it exists.
+
+        Raises:
+            SettingsError: another ending.
+        """
+        file = Path(file)
+        if file.suffix not in (".html", ".htm"):
+            raise SettingsError(f"The report is an HTML page; {file} must end in .html.")
+        file.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file) as part:
+            part.write_text(render(_page(self.record, self, self.history)), encoding="utf-8")
+        return file
+
+
+def forget(
+    model: nn.Module,
+    request: Request,
+    objective: Objective,
+    *,
+    method: Method | None = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    runtime: Runtime | None = None,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+) -> Forgotten:
+    """Make a model forget the records of a request.
+
+    Args:
+        model: trained on the request's forget and retain set; it stays as it is.
+        request: from `TrainingData(…).forget_…(…)`.
+        objective: what a batch and a loss are, such as `Objective.classification()`.
+        method: `NablaTau()`, as published, unless given.
+        seed: the same seed on the same machine gives the same bits.
+        recipe: how the model was trained; for methods that train from fresh weights.
+        runtime: device, precision and the like.
+        on_step: called with each step's numbers.
+
+    Returns:
+        The unlearned model with history and record; `.save(folder)` writes them.
+
+    Raises:
+        SettingsError: the method needs something that is missing, or no parameter can be trained.
+        NonFiniteLossError: the run diverged.
+
+    Example:
+        >>> import torch, nablatau
+        >>> from torch.utils.data import TensorDataset
+        >>> inputs, labels = torch.randn(90, 4), torch.arange(90) % 3
+        >>> train_set, unseen = TensorDataset(inputs[:60], labels[:60]), TensorDataset(inputs[60:], labels[60:])
+        >>> request = nablatau.TrainingData(train_set, unseen).forget_ids([3, 14, 15])
+        >>> result = nablatau.forget(torch.nn.Linear(4, 3), request, nablatau.Objective.classification())
+        >>> len(result.history)
+        3
+    """
+    method = method or NablaTau()
+    runtime = runtime or Runtime()
+    before = weights_digest(model)
+    done = method.unlearn(model, request, objective, seed=seed, recipe=recipe, runtime=runtime, on_step=on_step)
+    record = {
+        "format": 1,
+        "method": done.settings,
+        "seed": seed,
+        "request": describe_request(request),
+        "objective": describe(objective),
+        "recipe": recipe.settings() if recipe is not None and "recipe" in method.needs else None,
+        "runtime": vars(runtime),
+        "model_before": before,
+        "model_after": weights_digest(done.model),
+        "seconds": done.seconds,
+        "steps": len(done.history),
+        "active_hinge_share": done.history.active_hinge_share,
+        "trained_samples": done.history.trained_samples,
+        "scored_samples": done.history.scored_samples,
+        "versions": versions(),
+    }
+    return Forgotten(model=done.model, history=done.history, request=request, record=record, seconds=done.seconds)
+
+
+def evaluate(
+    original: nn.Module,
+    unlearned: Forgotten | nn.Module,
+    request: Request,
+    objective: Objective,
+    *,
+    reference: nn.Module | None = None,
+    recipe: Recipe | None = None,
+    test_set: Readable | None = None,
+    seed: int = 0,
+    runtime: Runtime | None = None,
+) -> Evaluation:
+    """Show whether a model has forgotten: original, unlearned and, where there is one, retrained side by side.
+
+    Args:
+        original: the model before.
+        unlearned: the result of `forget`, or any model that is said to have forgotten the request.
+        request: what was to be forgotten.
+        objective: what a batch, a loss and a prediction are.
+        reference: a model trained from scratch on the retain set.
+        recipe: trains such a reference where none is given.
+        test_set: records for the task's score alone.
+        seed: of the training of the reference.
+        runtime: device, precision and the like.
+
+    Returns:
+        The evaluation; `.table()` prints it, `.save("report.html")` writes the page.
+
+    Raises:
+        EvidenceError: nothing unseen is left to compare with, or a loss is not finite.
+    """
+    result = unlearned if isinstance(unlearned, Forgotten) else None
+    models = {"original": original, "unlearned": result.model if result else unlearned}
+    costs = {"unlearned": result.cost} if result else {}
+    if reference is None and recipe is not None:
+        made = Retrain().unlearn(original, request, objective, seed=seed, recipe=recipe, runtime=runtime)
+        reference = made.model
+        costs["retrained"] = Cost(seconds=made.seconds, trained_samples=made.history.trained_samples)
+    if reference is not None:
+        models["retrained"] = reference
+    evidence = collect(models, request, objective, test_set=test_set, costs=costs, runtime=runtime)  # type: ignore[arg-type]
+    record = result.record if result else {"request": describe_request(request), "versions": versions()}
+    return Evaluation(
+        evidence=evidence, rows=summarise(evidence), record=record, history=result.history if result else None
+    )
+
+
+def describe_request(request: Request) -> dict[str, Any]:
+    """A request as it stands in a run's record: how it was made and sizes, no ids."""
+    return {
+        **request.description,
+        "goal": request.goal,
+        "forget": len(request.forget_set),
+        "retain": len(request.retain_set),
+        "holdout_for_methods": len(request.holdout_set),
+        "holdout_for_evaluation": 0 if request.evaluation_set is None else len(request.evaluation_set),
+        "duplicates_in_retain_set": len(request.duplicate_ids),
+    }
+
+
+def salted_digests(ids: list[Hashable], salt: str) -> list[str]:
+    """SHA-256 of salt and id for each id, in hexadecimal, sorted so that their order tells nothing."""
+    return sorted(hashlib.sha256(f"{salt}:{each}".encode()).hexdigest() for each in ids)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a run's numbers depend on."""
+    packages = {name: metadata.version(name) for name in ("nablatau", "torch", "numpy", "scipy", "scikit-learn")}
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else platform.processor() or platform.machine()
+    return packages | {"python": platform.python_version(), "platform": platform.platform(), "hardware": device}
+
+
+def _page(record: dict[str, Any], evaluation: Evaluation | None, history: History | None) -> Page:
+    shown = {name: value for name, value in record.items() if name != "evaluation"}
+    if evaluation is None:
+        return Page(record=shown, history=history)
+    return Page(record=shown, evidence=evaluation.evidence, rows=evaluation.rows, history=history)

@@ -1,0 +1,356 @@
+"""The command line: parse, make settings, one call, print. Nothing is computed here.
+
+Exit codes: 0 done · 1 a request, setting, project, data set or file is wrong, and the message says what to do ·
+2 the command line itself is wrong · 3 a run stopped at a loss that is no number · 130 interrupted.
+Results go to standard output, progress and errors to standard error.
+"""
+
+import json
+import sys
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+
+if TYPE_CHECKING:
+    from nablatau.api import Evaluation
+    from nablatau.data import Request
+    from nablatau.methods import Method
+    from nablatau.projects import Project
+    from nablatau.runtime import Runtime
+
+EXIT_WRONG, EXIT_USAGE, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+app = App(
+    name="nablatau",
+    help="Make a trained model forget chosen training records, and show with evidence whether it did.",
+    help_epilogue="Exit codes: 0 done, 1 wrong input, 2 wrong command line, 3 the loss became no number.",
+    version_flags=["--version"],
+)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which records must go; exactly one of these."""
+
+    forget_ids: Path | None = None
+    "File with one id a line."
+    forget_class: tuple[str, ...] = ()
+    "Every record of this class; may be repeated."
+    forget_group: tuple[str, ...] = ()
+    "Every record of this group; may be repeated."
+    fraction: float | None = None
+    "A random share of the training set, such as 0.03."
+    fraction_seed: int = 0
+    "Seed of the draw of that share."
+    forget_duplicates: bool = False
+    "Also forget retained records with the same inputs as a forgotten one."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """Where to run, and what to print."""
+
+    seed: int = 0
+    "Of the run; the same seed gives the same bits."
+    device: str | None = None
+    "Such as cpu or cuda; unless given, the device the model lies on."
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    "Of the forward passes."
+    clip_norm: float | None = None
+    "Largest norm of the gradient; no clipping unless given."
+    json: Annotated[bool, Parameter(negative="")] = False
+    "Print one JSON object instead of text."
+
+
+Target = Annotated[str, Parameter(help="FILE.py:FUNCTION or MODULE:FUNCTION that returns a Project; or a task's name.")]
+
+
+@app.command
+def demo(*, out: Path | None = None, how: How | None = None) -> None:
+    """Train a model on real digits, forget 15 % of its records, and show original, unlearned and retrained.
+
+    Args:
+        out: new folder for weights, record and report; nablatau-demo, or with a number behind it, unless given.
+    """
+    how = how or How()
+    folder = out or _free_folder("nablatau-demo")
+    choice = Choice(fraction=0.15)
+    _forget("digits", choice, _method(None, None), folder, True, how)
+
+
+@app.command
+def forget(
+    target: Target,
+    *,
+    out: Path,
+    choice: Choice | None = None,
+    method: str | None = None,
+    preset: str | None = None,
+    retrain: bool = False,
+    how: How | None = None,
+) -> None:
+    """Make a model forget, and write weights, record and report into a new folder.
+
+    Args:
+        out: new folder.
+        method: name of a method (see list); nabla_tau unless given.
+        preset: settings of nabla_tau: paper or paper-text.
+        retrain: also train a reference model on the retain set, by the project's recipe, for the report.
+    """
+    _forget(target, choice or Choice(), _method(method, preset), out, retrain, how or How())
+
+
+@app.command
+def evaluate(
+    target: Target,
+    *,
+    weights: Path,
+    choice: Choice | None = None,
+    reference: Path | None = None,
+    retrain: bool = False,
+    out: Path | None = None,
+    how: How | None = None,
+) -> None:
+    """Show whether given weights have forgotten, whatever made them.
+
+    Args:
+        weights: .safetensors file of the model that is said to have forgotten.
+        reference: .safetensors file of a model trained from scratch without the records.
+        retrain: train such a reference by the project's recipe.
+        out: file for the report, ending in .html.
+    """
+    import copy
+
+    from nablatau.api import evaluate as evaluate_models
+    from nablatau.checkpoints import load_weights
+
+    how = how or How()
+    project = _project(target, how)
+    request = _request(project, choice or Choice())
+    unlearned = load_weights(copy.deepcopy(project.model), weights)
+    known = None if reference is None else load_weights(copy.deepcopy(project.model), reference)
+    evaluation = evaluate_models(
+        project.model,
+        unlearned,
+        request,
+        project.objective,
+        reference=known,
+        recipe=_recipe(project) if retrain else None,
+        test_set=project.test_set,
+        seed=how.seed,
+        runtime=_runtime(how),
+    )
+    place = None if out is None else evaluation.save(out)
+    _print(how, evaluation, request, {"report": str(place)} if place else {})
+
+
+@app.command(name="list")
+def list_names(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """List tasks, methods and presets.
+
+    Args:
+        json: print one JSON object instead of text.
+    """
+    from nablatau.methods import METHODS, PRESETS
+    from nablatau.tasks import TASKS
+
+    tables = {
+        "tasks": {name: _first_line(make) for name, make in TASKS.items()},
+        "methods": {name: _first_line(method) for name, method in METHODS.items()},
+        "presets": {name: _first_line(make) for name, make in PRESETS.items()},
+    }
+    if json:
+        _print_json(tables)
+        return
+    for title, table in tables.items():
+        print(title)
+        width = max(map(len, table))
+        for name, line in table.items():
+            print(f"  {name:<{width}}  {line}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; those of the process unless given.
+
+    Returns:
+        The exit code.
+    """
+    from nablatau.errors import NablatauError, NonFiniteLossError
+
+    try:
+        app(arguments, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return EXIT_USAGE
+    except NonFiniteLossError as error:
+        print(f"nablatau: {error}", file=sys.stderr)
+        return EXIT_DIVERGED
+    except NablatauError as error:
+        print(f"nablatau: {error}", file=sys.stderr)
+        return EXIT_WRONG
+    except KeyboardInterrupt:
+        print("nablatau: interrupted; nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+# ---------------------------------------------------------------------- from words to settings
+
+
+def _forget(target: str, choice: Choice, method: "Method", out: Path, retrain: bool, how: How) -> None:
+    from nablatau.api import evaluate as evaluate_models
+    from nablatau.api import forget as forget_records
+    from nablatau.checkpoints import check_free
+
+    check_free(out)
+    runtime = _runtime(how)
+    project = _project(target, how)
+    request = _request(project, choice)
+    recipe = _recipe(project) if retrain else project.recipe
+    result = forget_records(
+        project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
+    )
+    evaluation = evaluate_models(
+        project.model,
+        result,
+        request,
+        project.objective,
+        recipe=recipe if retrain else None,
+        test_set=project.test_set,
+        seed=how.seed,
+        runtime=runtime,
+    )
+    folder = result.save(out, evaluation)
+    _print(how, evaluation, request, {"folder": str(folder), "report": str(folder / "report.html")})
+
+
+def _project(target: str, how: How) -> "Project":
+    """The project of this name, its model trained where it is a task."""
+    from nablatau.projects import load_project
+    from nablatau.tasks import TASKS
+
+    if target in TASKS:
+        return TASKS[target]().trained(how.seed, runtime=_runtime(how))
+    return load_project(target, list(TASKS))
+
+
+def _request(project: "Project", choice: Choice) -> "Request":
+    """The request that the options ask for."""
+    from nablatau.errors import RequestError
+
+    ways = [choice.forget_ids, choice.forget_class or None, choice.forget_group or None, choice.fraction]
+    if sum(way is not None for way in ways) != 1:
+        raise RequestError(
+            "Say which records must go by exactly one of --forget-ids FILE, --forget-class CLASS, "
+            "--forget-group GROUP, --fraction SHARE."
+        )
+    data, copies = project.data, choice.forget_duplicates
+    if choice.forget_ids is not None:
+        return data.forget_ids(_read_ids(choice.forget_ids, project.ids), forget_duplicates=copies)
+    if choice.forget_class:
+        labels = data.class_labels
+        return data.forget_class(
+            *_as_type_of(labels.ravel()[:1].tolist(), choice.forget_class), forget_duplicates=copies
+        )
+    if choice.forget_group:
+        groups = _as_type_of(list(project.groups or [])[:1], choice.forget_group)
+        return data.forget_group(*groups, forget_duplicates=copies)
+    assert choice.fraction is not None
+    return data.forget_fraction(choice.fraction, seed=choice.fraction_seed, forget_duplicates=copies)
+
+
+def _read_ids(file: Path, known: Sequence[Hashable] | None) -> list[Hashable]:
+    """The ids in a file, one a line, of the type that the data set's ids have."""
+    from nablatau.errors import RequestError
+
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"The file of ids cannot be read: {error}. It is a text file with one id a line.") from error
+    words = [line.strip() for line in lines if line.strip()]
+    if not words:
+        raise RequestError(f"{file} holds no id, so there is nothing to forget. Write one id a line.")
+    return _as_type_of([0] if known is None else list(known)[:1], words)
+
+
+def _as_type_of(examples: Sequence[Any], words: Sequence[str]) -> list[Hashable]:
+    """The words as numbers where the examples are numbers."""
+    from nablatau.errors import RequestError
+
+    if not examples or not isinstance(examples[0], int):
+        return list(words)
+    wrong = [word for word in words if not word.removeprefix("-").isdigit()]
+    if wrong:
+        raise RequestError(f"Whole numbers are needed here (ids, classes or groups are), not {', '.join(wrong[:5])}.")
+    return [int(word) for word in words]
+
+
+def _method(name: str | None, preset: str | None) -> "Method":
+    from nablatau.errors import SettingsError
+    from nablatau.methods import PRESETS, find_method, find_preset
+
+    if preset is not None:
+        if name not in (None, "nabla_tau"):
+            raise SettingsError(f"Presets are settings of nabla_tau; {name} has none. Leave --preset out.")
+        return find_preset(preset)
+    return PRESETS["paper"]() if name is None else find_method(name)()
+
+
+def _recipe(project: "Project") -> Any:
+    from nablatau.errors import SettingsError
+
+    if project.recipe is None:
+        raise SettingsError(
+            "A reference is retrained by the project's recipe, and it has none. Return Project(recipe=Recipe(…), …), "
+            "or leave --retrain out."
+        )
+    return project.recipe
+
+
+def _runtime(how: How) -> "Runtime":
+    from nablatau.runtime import Runtime
+
+    return Runtime(device=how.device, precision=how.precision, clip_norm=how.clip_norm)
+
+
+def _print(how: How, evaluation: "Evaluation", request: "Request", places: dict[str, str]) -> None:
+    """The evaluation, and where it was written."""
+    if how.json:
+        _print_json(evaluation.to_json() | {"run": evaluation.record} | places)
+        return
+    if request.duplicate_ids:
+        shown = ", ".join(map(str, request.duplicate_ids[:10])) + (", …" if len(request.duplicate_ids) > 10 else "")
+        print(
+            f"nablatau: {len(request.duplicate_ids)} retained records have the same inputs as a forgotten one (ids "
+            f"{shown}); while they stay, what they share is not forgotten. --forget-duplicates takes them along.",
+            file=sys.stderr,
+        )
+    print(evaluation.answer, "", evaluation.table(), "", sep="\n")
+    print("95 % intervals; how each was obtained is in the report.")
+    for name, place in places.items():
+        print(f"{name.capitalize()}: {place}")
+
+
+def _print_json(values: dict[str, Any]) -> None:
+    print(json.dumps(values, indent=1, default=str))
+
+
+def _free_folder(name: str) -> Path:
+    """The name, or the first with a number behind it that is free."""
+    numbered = (Path(name if number == 1 else f"{name}-{number}") for number in range(1, 10_000))
+    return next(folder for folder in numbered if not folder.exists())
+
+
+def _first_line(documented: Any) -> str:
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

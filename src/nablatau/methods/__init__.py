@@ -1,0 +1,52 @@
+"""Methods: from a request to an unlearned model, one file each. This table lists them, and their presets.
+
+To add one, write its file and its line here (docs/guide.md, "Add a method"); the contract tests then run over it.
+Other packages add theirs under the entry point group `nablatau.methods`.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable
+from importlib.metadata import entry_points
+
+from nablatau.errors import SettingsError
+from nablatau.methods.base import Method
+from nablatau.methods.finetune import Finetune
+from nablatau.methods.nabla_tau import NablaTau, paper, paper_text
+from nablatau.methods.retrain import Retrain
+
+METHODS: dict[str, type[Method]] = {each.name: each for each in (NablaTau, Finetune, Retrain)}
+"""Every method of this package by name."""
+
+PRESETS: dict[str, Callable[[], NablaTau]] = {"paper": paper, "paper-text": paper_text}
+"""Settings of `nabla_tau` by name."""
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of this name, from this package or from another that offers it.
+
+    Raises:
+        SettingsError: there is none; the message names the nearest and all known ones.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    for offered in entry_points(group="nablatau.methods", name=name):
+        found: type[Method] = offered.load()
+        return found
+    raise _unknown("method", name, [*METHODS, *(each.name for each in entry_points(group="nablatau.methods"))])
+
+
+def find_preset(name: str) -> NablaTau:
+    """The settings of `nabla_tau` of this name.
+
+    Raises:
+        SettingsError: there is none; the message names the nearest and all known ones.
+    """
+    if name not in PRESETS:
+        raise _unknown("preset", name, PRESETS)
+    return PRESETS[name]()
+
+
+def _unknown(kind: str, name: str, known: Iterable[str]) -> SettingsError:
+    near = difflib.get_close_matches(name, list(known), 1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return SettingsError(f"There is no {kind} {name!r}.{hint} Known: {', '.join(sorted(known))}.")

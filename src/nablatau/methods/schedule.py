@@ -1,0 +1,59 @@
+"""The published schedule of ∇τ, which its fine-tuning baseline shares: epochs, steps, learning rate, batches.
+
+Source: Trippa et al., arXiv 2403.14339, and the authors' image notebook. A forget epoch is one pass over the
+forget batches; beside each goes a retain batch. Their number is such that forget and retain batches together
+make about `budget` passes over the retain set.
+
+Where we differ: the published code divides by zero when more is forgotten than kept (R < F); here every
+forget epoch then starts a fresh retain pass, and another when it runs out. There is always one epoch at least.
+"""
+
+from collections.abc import Iterator
+
+from nablatau.methods.base import Job
+from nablatau.training import Loader, RecordBatch
+
+
+def forget_epochs(retain_batches: int, forget_batches: int, budget: float) -> int:
+    """E = int(R / (2F) · B), at least 1: the number of passes over the forget set.
+
+    Args:
+        retain_batches: R, batches in a pass over the retain set.
+        forget_batches: F, batches in a pass over the forget set.
+        budget: B, in passes over the retain set, forget batches counted in.
+    """
+    return max(1, int(retain_batches / (2 * forget_batches) * budget))
+
+
+def retain_pass_period(retain_batches: int, forget_batches: int) -> int:
+    """R // F, at least 1: forget epochs after which a fresh pass over the retain set starts."""
+    return max(1, retain_batches // forget_batches)
+
+
+def retain_batches(loader: Loader, forget_batches_a_pass: int, epochs: int) -> Iterator[Iterator[RecordBatch]]:
+    """For each forget epoch the stream of retain batches that go beside its forget batches.
+
+    Args:
+        loader: over the retain set.
+        forget_batches_a_pass: F.
+        epochs: number of forget epochs.
+    """
+    period = retain_pass_period(len(loader), forget_batches_a_pass)
+    stream = loader.forever()
+    for epoch in range(epochs):
+        if epoch % period == 0:
+            stream = loader.forever()
+        yield stream
+
+
+def planned_steps(job: Job, batch_size: int, budget: float) -> tuple[int, int]:
+    """Forget epochs and forget batches in each, for a request.
+
+    Args:
+        job: with the request.
+        batch_size: examples in a batch of either kind.
+        budget: B, as in `forget_epochs`.
+    """
+    forget = -(-len(job.request.forget_set) // batch_size)
+    retain = -(-len(job.request.retain_set) // batch_size)
+    return forget_epochs(retain, forget, budget), forget

@@ -1,0 +1,306 @@
+"""Objectives: what a batch, a loss and a prediction are. The only place that looks inside a batch.
+
+An objective answers for any task what unlearning needs: one loss an example, from a model and a batch.
+Those made by `classification`, `multi_label` and `regression` also give predictions, margins and entropies,
+which the evaluation asks for; one made by `of_loss` from any function gives losses alone, and the
+evaluation then uses those.
+
+Margins are φ = z_y − logsumexp_{c≠y} z_c from the logits, in float32 or wider: computed from a saturated
+softmax they would be infinite (Carlini et al. 2022, 2112.03570, section VI.A; see docs/papers.md).
+
+Shapes: B examples in a batch, C classes, L labels, D outputs.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nablatau import batches
+from nablatau.batches import Batch
+from nablatau.errors import ObjectiveError, ReducedLossError
+
+Kind = Literal["single-label", "multi-label", "regression", "loss"]
+Outputs = Callable[[nn.Module, Batch], Tensor]
+Targets = Callable[[Batch], Tensor]
+OwnLoss = Callable[[nn.Module, Batch], Tensor]
+Collate = Callable[[Sequence[Any]], Batch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a batch, a loss and a prediction are.
+
+    Attributes:
+        kind: "single-label", "multi-label", "regression", or "loss" where only losses are known.
+        outputs: from model and batch to logits_BC, logits_BL or predictions_BD; of no use to kind "loss".
+        targets: from a batch to targets_B (class numbers), targets_BL (zeros and ones) or targets_BD; likewise.
+        own_loss: of kind "loss" alone: from model and batch to loss_B, one value an example.
+        collate: from a list of examples to a batch.
+    """
+
+    kind: Kind
+    outputs: Outputs
+    targets: Targets
+    own_loss: OwnLoss | None = None
+    collate: Collate = batches.collate
+
+    @classmethod
+    def classification(
+        cls, *, outputs: Outputs | None = None, targets: Targets | None = None, collate: Collate = batches.collate
+    ) -> "Objective":
+        """Each example has one class; the loss is the cross-entropy, in nats.
+
+        Args:
+            outputs: from model and batch to logits_BC. Unless given, the model is called on everything in
+                the batch but the target, and its result, or that result's `.logits`, is taken.
+            targets: from a batch to class numbers_B. Unless given, the last entry of a tuple or the entry
+                called label(s), target(s) or y.
+            collate: from a list of examples to a batch; torch's own rules unless given.
+        """
+        return cls._of_kind("single-label", outputs, targets, collate)
+
+    @classmethod
+    def multi_label(
+        cls, *, outputs: Outputs | None = None, targets: Targets | None = None, collate: Collate = batches.collate
+    ) -> "Objective":
+        """Each example has any number of labels; the loss is the mean binary cross-entropy over labels, in nats.
+
+        Args:
+            outputs, targets, collate: as in `classification`, for logits_BL and zeros and ones_BL.
+        """
+        return cls._of_kind("multi-label", outputs, targets, collate)
+
+    @classmethod
+    def regression(
+        cls, *, outputs: Outputs | None = None, targets: Targets | None = None, collate: Collate = batches.collate
+    ) -> "Objective":
+        """Each example has one or more real targets; the loss is the mean squared error over them.
+
+        Args:
+            outputs, targets, collate: as in `classification`, for predictions_BD (or _B) and targets alike.
+        """
+        return cls._of_kind("regression", outputs, targets, collate)
+
+    @classmethod
+    def of_loss(cls, loss: OwnLoss, *, collate: Collate = batches.collate) -> "Objective":
+        """Any loss: all that ∇τ itself needs.
+
+        Args:
+            loss: from model and batch to loss_B, one value an example, never reduced.
+            collate: from a list of examples to a batch; torch's own rules unless given.
+        """
+        return cls(kind="loss", outputs=call_model, targets=read_targets, own_loss=loss, collate=collate)
+
+    @classmethod
+    def _of_kind(cls, kind: Kind, outputs: Outputs | None, targets: Targets | None, collate: Collate) -> "Objective":
+        return cls(kind=kind, outputs=outputs or call_model, targets=targets or read_targets, collate=collate)
+
+    @property
+    def has_outputs(self) -> bool:
+        """Whether predictions are known beside losses."""
+        return self.own_loss is None
+
+    def loss_of_outputs(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """loss_B of given outputs, for every kind but "loss"."""
+        return LOSSES[self.kind](outputs, targets)
+
+    def loss(self, model: nn.Module, batch: Batch, size: int) -> Tensor:
+        """The loss of each example.
+
+        Args:
+            model: the model, in the mode in which it is to be asked.
+            batch: a collated batch, on the model's device.
+            size: number of examples in it, B.
+
+        Returns:
+            loss_B, with gradient where gradients are on.
+
+        Raises:
+            ReducedLossError: a scalar came back.
+            ObjectiveError: another shape than (B,) came back.
+        """
+        if self.own_loss is not None:
+            losses = self.own_loss(model, batch)
+        else:
+            losses = LOSSES[self.kind](self.outputs(model, batch), self.targets(batch))
+        if losses.shape != (size,):
+            raise _wrong_shape(losses, size)
+        return losses
+
+
+# ---------------------------------------------------------------------- losses, one value an example
+
+
+def cross_entropy(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+    """−log softmax(z)_y of each example, in nats.
+
+    Raises:
+        ObjectiveError: shapes or labels that do not fit the logits.
+    """
+    if logits_BC.ndim != 2 or targets_B.shape != logits_BC.shape[:1]:
+        raise ObjectiveError(
+            f"Classification needs logits of shape (B, C) and class numbers of shape (B,), not "
+            f"{tuple(logits_BC.shape)} and {tuple(targets_B.shape)}. If examples have several labels use "
+            "Objective.multi_label(); for anything else Objective.of_loss(fn)."
+        )
+    return functional.cross_entropy(logits_BC, targets_B, reduction="none")
+
+
+def binary_cross_entropy(logits_BL: Tensor, targets_BL: Tensor) -> Tensor:
+    """Mean over labels of the binary cross-entropy of each example, in nats.
+
+    Raises:
+        ObjectiveError: shapes that do not fit each other.
+    """
+    if logits_BL.ndim != 2 or targets_BL.shape != logits_BL.shape:
+        raise ObjectiveError(
+            f"Multi-label classification needs logits and zero-one targets of one shape (B, L), not "
+            f"{tuple(logits_BL.shape)} and {tuple(targets_BL.shape)}. Encode labels as one column a label."
+        )
+    targets_BL = targets_BL.to(logits_BL.dtype)
+    return functional.binary_cross_entropy_with_logits(logits_BL, targets_BL, reduction="none").mean(dim=1)
+
+
+def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Mean over outputs of the squared error of each example, in squared target units.
+
+    A prediction of shape (B, 1) fits targets of shape (B,): broadcasting them would give B × B errors.
+
+    Raises:
+        ObjectiveError: shapes that do not fit each other.
+    """
+    predictions_BD, targets_BD = predictions.reshape(len(predictions), -1), targets.reshape(len(targets), -1)
+    if predictions_BD.shape != targets_BD.shape:
+        raise ObjectiveError(
+            f"Regression needs predictions and targets of one shape, not {tuple(predictions.shape)} and "
+            f"{tuple(targets.shape)}. Pass outputs= or targets= that bring them to one shape."
+        )
+    return (predictions_BD - targets_BD.to(predictions_BD.dtype)).square().mean(dim=1)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "single-label": cross_entropy,
+    "multi-label": binary_cross_entropy,
+    "regression": squared_error,
+}
+"""From outputs and targets to loss_B, by kind of objective."""
+
+
+# ---------------------------------------------------------------------- what a model says of each example
+
+
+def signals(kind: Kind, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    """What evaluation keeps of each example beside its loss.
+
+    Args:
+        kind: of the objective.
+        outputs: logits_BC, logits_BL or predictions_BD.
+        targets: as the objective gives them.
+
+    Returns:
+        By name: margin_B; prediction and target, of shape (B,), (B, L) or (B, D); and for classes entropy_B
+        in nats (of several labels: the mean over labels).
+    """
+    if kind == "regression":
+        margin = -squared_error(outputs, targets)
+        return {
+            "margin": margin,
+            "prediction": outputs.reshape(len(outputs), -1).squeeze(1),
+            "target": targets.reshape(len(targets), -1).squeeze(1),
+        }
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    if kind == "single-label":
+        log_probabilities = functional.log_softmax(outputs, dim=1)
+        entropy = torch.special.entr(log_probabilities.exp()).sum(dim=1)
+        return {
+            "margin": margin_of(outputs, targets),
+            "entropy": entropy,
+            "prediction": outputs.argmax(dim=1),
+            "target": targets,
+        }
+    signs = 2 * targets.to(outputs.dtype) - 1
+    probabilities = outputs.sigmoid()
+    entropies = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
+    return {
+        "margin": (signs * outputs).mean(dim=1),
+        "entropy": entropies.mean(dim=1),
+        "prediction": outputs > 0,
+        "target": targets > 0.5,
+    }
+
+
+def margin_of(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
+    """z_y − logsumexp_{c≠y} z_c of each example: log p_y − log(1 − p_y) without its saturation."""
+    others = logits_BC.scatter(1, targets_B[:, None], float("-inf"))
+    return logits_BC.gather(1, targets_B[:, None]).squeeze(1) - others.logsumexp(dim=1)
+
+
+# ---------------------------------------------------------------------- the default reading of a batch
+
+
+def call_model(model: nn.Module, batch: Batch) -> Tensor:
+    """The model's output on everything in the batch but its target.
+
+    Raises:
+        ObjectiveError: the model returned something of which the output cannot be told.
+    """
+    inputs, _ = batches.split_target(batch)
+    if isinstance(inputs, dict):
+        result = model(**inputs)
+    elif isinstance(inputs, tuple):
+        result = model(*inputs)
+    else:
+        result = model(inputs)
+    if isinstance(result, Tensor):
+        return result
+    logits = result.get("logits") if isinstance(result, Mapping) else getattr(result, "logits", None)
+    if isinstance(logits, Tensor):
+        return logits
+    raise ObjectiveError(
+        f"The model returned a {type(result).__qualname__} without .logits, so its output cannot be told. "
+        "Pass outputs=lambda model, batch: …, which returns a tensor with one row an example."
+    )
+
+
+def read_targets(batch: Batch) -> Tensor:
+    """The target in a batch.
+
+    Raises:
+        ObjectiveError: no target can be told apart.
+    """
+    _, target = batches.split_target(batch)
+    if isinstance(target, Tensor):
+        return target
+    form = type(batch).__qualname__
+    raise ObjectiveError(
+        f"No target can be told apart in a batch of type {form}. Yield (inputs, target), or a dict or dataclass "
+        f"with an entry named {', '.join(batches.TARGET_NAMES)}; or pass targets=lambda batch: …."
+    )
+
+
+def _wrong_shape(losses: Tensor, size: int) -> ObjectiveError:
+    """The error for a loss that is not one value an example."""
+    if losses.ndim == 0:
+        return ReducedLossError(
+            "The loss came back as one number for the whole batch. Unlearning and evaluation need one value an "
+            "example: pass reduction='none' to the loss function (and take the mean over everything but the "
+            "first dimension), for instance functional.cross_entropy(logits, labels, reduction='none')."
+        )
+    hint = f" Take its mean over the last {losses.ndim - 1} dimensions." if losses.ndim > 1 else ""
+    return ObjectiveError(
+        f"The loss has shape {tuple(losses.shape)} for a batch of {size} examples; it must be ({size},), one value "
+        f"an example.{hint}"
+    )
+
+
+def describe(objective: Objective) -> dict[str, str]:
+    """The objective as it stands in a run's record: its kind and, for a user's own loss, the function's name."""
+    if objective.own_loss is None:
+        return {"kind": objective.kind}
+    function = inspect.unwrap(objective.own_loss)
+    return {"kind": objective.kind, "loss": getattr(function, "__qualname__", type(function).__qualname__)}

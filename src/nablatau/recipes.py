@@ -1,0 +1,214 @@
+"""Recipes: how a model is trained from fresh weights, so that it can be trained again without some records.
+
+The retrained model is the gold standard of forgetting only if it differs from the original in its data
+and in nothing else: hence one recipe for both, run by the one training loop.
+"""
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nablatau.batches import Batch
+from nablatau.errors import SettingsError
+from nablatau.objectives import Objective
+from nablatau.records import Records
+from nablatau.runtime import Runtime, isolated_randomness, random_generator
+from nablatau.training import (
+    History,
+    Loader,
+    Mode,
+    Step,
+    batch_mean,
+    linear_decay,
+    run_steps,
+    trainable_parameters,
+)
+
+Augment = Callable[[Batch, torch.Generator], Batch]
+"""From a batch on the device, and a CPU generator, to the batch with random transforms applied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How to train from fresh weights.
+
+    Attributes:
+        epochs: passes over the training records.
+        learning_rate: at the start.
+        final_fraction: learning rate at the end ÷ at the start; it falls linearly, once an epoch.
+        batch_size: examples in a step.
+        optimizer: "sgd" or "adamw".
+        momentum: of SGD.
+        weight_decay: of either.
+        build: makes a model with fresh weights, drawn from torch's global generator. None resets a copy of
+            the original, for which every layer with weights needs `reset_parameters`.
+        augment: random transforms of a batch in training.
+    """
+
+    epochs: int
+    learning_rate: float
+    final_fraction: float = 0.001
+    batch_size: int = 256
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    build: Callable[[], nn.Module] | None = None
+    augment: Augment | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(epochs=self.epochs, learning_rate=self.learning_rate, batch_size=self.batch_size)
+        if self.optimizer not in ("sgd", "adamw"):
+            raise SettingsError(f"optimizer must be 'sgd' or 'adamw', not {self.optimizer!r}.")
+        if not 0 <= self.final_fraction <= 1:
+            raise SettingsError(f"final_fraction must lie in 0 … 1, not {self.final_fraction!r}.")
+
+    def settings(self) -> dict[str, Any]:
+        """The recipe as JSON-able values; functions by name."""
+        named = {
+            name: getattr(function, "__qualname__", repr(function)) if function else None
+            for name, function in (("build", self.build), ("augment", self.augment))
+        }
+        return {name: value for name, value in vars(self).items() if name not in named} | named
+
+    def fresh_model(self, like: nn.Module) -> nn.Module:
+        """A model with fresh weights, from torch's global generator as it stands.
+
+        Args:
+            like: a model of the same architecture, used where the recipe has no `build`.
+
+        Raises:
+            SettingsError: a layer of `like` has weights and no `reset_parameters`.
+        """
+        return self.build() if self.build is not None else reset(copy.deepcopy(like))
+
+    def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimizer over the model's trainable parameters."""
+        parameters = trainable_parameters(model)
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters, lr=self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay
+            )
+        return torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=self.weight_decay)
+
+
+def train(
+    recipe: Recipe,
+    records: Records,
+    objective: Objective,
+    *,
+    like: nn.Module | None = None,
+    seed: int,
+    runtime: Runtime | None = None,
+    history: History | None = None,
+    on_step: Callable[[dict[str, float]], None] | None = None,
+    description: str = "training",
+) -> nn.Module:
+    """Train a model from fresh weights by a recipe.
+
+    Args:
+        recipe: how.
+        records: on what.
+        objective: what a batch and a loss are.
+        like: a model of the same architecture, needed where the recipe has no `build`.
+        seed: of weights, order, dropout and transforms; the same seed gives the same bits.
+        runtime: device, precision and the like.
+        history: gets one row a step.
+        on_step: called with each row.
+        description: what the progress bar says.
+
+    Returns:
+        The trained model, in eval mode.
+
+    Raises:
+        SettingsError: there is neither `recipe.build` nor `like`.
+        NonFiniteLossError: training diverged.
+    """
+    runtime = runtime or Runtime()
+    if recipe.build is None and like is None:
+        raise SettingsError("Recipe.build is None and no model was given to copy: pass Recipe(build=…, …).")
+    with isolated_randomness(seed):
+        torch.manual_seed(seed)  # weights are drawn alike in every process
+        model = recipe.build() if recipe.build is not None else recipe.fresh_model(like)  # type: ignore[arg-type]
+        device = runtime.device_for(model)
+        model.to(device)
+        order = random_generator(seed, "training order")
+        loader = Loader(
+            records,
+            objective,
+            batch_size=recipe.batch_size,
+            device=device,
+            generator=order,
+            workers=runtime.workers,
+        )
+
+        def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
+            batch = step.batches["train"]
+            return {"loss": batch_mean(objective.loss(model, batch.data, batch.size), batch)}
+
+        run_steps(
+            model,
+            _steps(recipe, loader, random_generator(seed, "augmentation")),
+            step_loss,
+            recipe.optimizer_for(model),
+            runtime=runtime,
+            device=device,
+            mode="train",
+            history=History() if history is None else history,
+            total=recipe.epochs * len(loader),
+            description=description,
+            on_step=on_step,
+        )
+    return model.eval()
+
+
+def _steps(recipe: Recipe, loader: Loader, generator: torch.Generator) -> Iterator[Step]:
+    for epoch in range(recipe.epochs):
+        last = recipe.learning_rate * recipe.final_fraction
+        rate = linear_decay(recipe.learning_rate, last, epoch, recipe.epochs)
+        for batch in loader:
+            if recipe.augment is not None:
+                batch.data = recipe.augment(batch.data, generator)
+            yield Step({"train": batch}, rate, {"epoch": float(epoch)})
+
+
+def reset(model: nn.Module) -> nn.Module:
+    """The model with fresh weights in every layer, changed in place.
+
+    Args:
+        model: every module of it that holds parameters or buffers itself needs `reset_parameters`.
+
+    Raises:
+        SettingsError: a module holds weights and has no `reset_parameters`.
+    """
+    for name, module in model.named_modules():
+        own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+        elif own:
+            raise SettingsError(
+                f"Layer {name or 'of the model itself'} ({type(module).__qualname__}) holds weights and has no "
+                "reset_parameters(), so fresh weights cannot be drawn, and retraining from old ones would forget "
+                "nothing. Pass Recipe(build=lambda: YourModel(…), …)."
+            )
+    return model
+
+
+def check_positive(**values: float) -> None:
+    """Refuse settings that must be above 0.
+
+    Raises:
+        SettingsError: naming the setting, the rule and the value.
+    """
+    for name, value in values.items():
+        if not value > 0:
+            raise SettingsError(f"{name} must be above 0, not {value!r}.")
+
+
+def check_mode(mode: Mode) -> None:
+    """Refuse a mode that is neither "train" nor "eval"."""
+    if mode not in ("train", "eval"):
+        raise SettingsError(f"mode must be 'train' or 'eval', not {mode!r}.")

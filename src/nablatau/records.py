@@ -1,0 +1,99 @@
+"""Records: a view of some records of a data set with their ids, and the class labels of records.
+
+Labels are looked for where data sets usually hold them, before any record is read: in `targets` or `labels`,
+or in the last tensor of a `TensorDataset`.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import TensorDataset
+
+from nablatau.batches import split_target
+from nablatau.errors import RequestError
+from nablatau.fingerprints import Readable
+
+Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """Some records of a data set, in order, with their ids; itself a map-style data set.
+
+    Attributes:
+        dataset: the data set they come from, of N examples.
+        positions: (n,) positions in that data set.
+        ids: (N,) an id for each example of the data set.
+    """
+
+    dataset: Readable
+    positions: Positions
+    ids: Sequence[Hashable]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, position: int) -> Any:
+        return self.dataset[int(self.positions[position])]
+
+    def ids_at(self, positions: Iterable[int]) -> list[Hashable]:
+        """The ids of the records at these positions of this view."""
+        return [self.ids[int(self.positions[position])] for position in positions]
+
+    def subset(self, positions: npt.ArrayLike) -> "Records":
+        """The records at these positions of this view."""
+        return replace(self, positions=self.positions[np.asarray(positions, dtype=np.int64)])
+
+    @classmethod
+    def all_of(cls, dataset: Readable, ids: Sequence[Hashable] | None = None) -> "Records":
+        """Every record of a data set; ids are positions unless given."""
+        return cls(dataset, np.arange(len(dataset)), range(len(dataset)) if ids is None else ids)
+
+
+def read_labels(dataset: Readable) -> npt.NDArray[Any]:
+    """The labels of a data set: its `targets` or `labels`, its last tensor, or read record by record.
+
+    Args:
+        dataset: map-style data set of N labelled examples.
+
+    Returns:
+        (N,) labels, or (N, C) zeros and ones of a multi-label set.
+
+    Raises:
+        RequestError: the examples have no label that can be told apart.
+    """
+    if isinstance(dataset, Records):
+        return np.asarray(read_labels(dataset.dataset)[dataset.positions])
+    if isinstance(dataset, TensorDataset):
+        return dataset.tensors[-1].numpy(force=True)
+    for name in ("targets", "labels"):
+        column = getattr(dataset, name, None)
+        if column is not None and len(column) == len(dataset):
+            return np.asarray(column)
+    labels = [split_target(dataset[position])[1] for position in range(len(dataset))]
+    if any(label is None for label in labels):
+        raise RequestError(
+            "The examples have no label that can be told apart, so records cannot be chosen by class. Pass "
+            "TrainingData(..., labels=[one label a record]), or yield (inputs, label) or {'…': …, 'label': …}."
+        )
+    return np.stack([np.asarray(label) for label in labels])
+
+
+def of_classes(records: Records, classes: Sequence[Hashable]) -> Records:
+    """The records that have one of these classes."""
+    return records.subset(np.flatnonzero(with_labels(read_labels(records), classes)))
+
+
+def with_labels(labels: npt.NDArray[Any], classes: Sequence[Hashable]) -> npt.NDArray[np.bool_]:
+    """(N,) whether a record has one of these classes."""
+    if labels.ndim == 1:
+        return np.isin(labels, np.array(classes))
+    return np.asarray(labels[:, np.array(classes, dtype=np.int64)].any(axis=1))
+
+
+def label_names(labels: npt.NDArray[Any]) -> list[Hashable]:
+    """The classes that occur."""
+    return list(np.unique(labels).tolist()) if labels.ndim == 1 else list(np.flatnonzero(labels.any(axis=0)).tolist())

@@ -1,0 +1,46 @@
+"""cifar10 and cifar10_small: small photographs, 32×32 colour, ten classes.
+
+Source: Krizhevsky 2009. `cifar10` is the paper's set-up: torchvision's ResNet-18 with its ImageNet stem, SGD, 50
+epochs, all 50,000 training images. The official test part is shuffled (it can lie sorted by class) and halved into
+holdout and test set. `cifar10_small` is for CPUs: 12,000 images and a narrow ResNet-18 with a stem for small images.
+"""
+
+from functools import partial
+
+from nablatau.objectives import Objective
+from nablatau.projects import Project
+from nablatau.recipes import Recipe
+from nablatau.tasks.augmentations import crop_and_flip
+from nablatau.tasks.models import ResNet18
+from nablatau.tasks.sources import images
+from nablatau.tasks.splits import image_set, shuffled_parts
+
+
+def cifar10() -> Project:
+    """Photographs, 32×32, ten classes: 50,000 to train on, 5,000 held out, 5,000 to test; the paper's ResNet-18."""
+    build = partial(ResNet18, 10)
+    recipe = Recipe(epochs=50, learning_rate=0.1, batch_size=256, build=build, augment=crop_and_flip)
+    return _project(50_000, 5_000, 5_000, recipe)
+
+
+def cifar10_small() -> Project:
+    """Photographs, 32×32, ten classes: 12,000 to train on, 4,000 held out, 6,000 to test; a narrow ResNet-18."""
+    build = partial(ResNet18, 10, width=16, cifar_stem=True)
+    recipe = Recipe(epochs=24, learning_rate=0.1, batch_size=128, build=build, augment=crop_and_flip)
+    return _project(12_000, 4_000, 6_000, recipe)
+
+
+def _project(train_size: int, holdout_size: int, test_size: int, recipe: Recipe) -> Project:
+    arrays = images("cifar10")
+    (train,) = shuffled_parts(len(arrays["y_train"]), [train_size])
+    holdout, test = shuffled_parts(len(arrays["y_test"]), [holdout_size, test_size])
+    assert recipe.build is not None
+    return Project(
+        model=recipe.build(),
+        train_set=image_set(arrays["x_train"][train], arrays["y_train"][train]),
+        holdout_set=image_set(arrays["x_test"][holdout], arrays["y_test"][holdout]),
+        test_set=image_set(arrays["x_test"][test], arrays["y_test"][test]),
+        objective=Objective.classification(),
+        recipe=recipe,
+        on_overlap="drop",
+    )

@@ -1,0 +1,362 @@
+"""The one training loop: it trains, retrains and runs every method that takes gradient steps.
+
+A method is a stream of `Step`s (which batches, which learning rate, which numbers to record) and a function
+from a step to its loss. The loop does the rest: device, precision, clipping, processes, progress, history,
+and an error that names step and records when the loss is no number.
+
+Policy for layers that behave differently in training: a caller says "train" or "eval" for the whole
+model. In "eval" BatchNorm normalises by its running statistics and leaves them alone, and dropout is off; its
+weights train all the same. Single modules keep no mode of their own during a run, and get theirs back after.
+
+Under several processes BatchNorm in "train" mode sees one process's piece of the batch only.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, TensorDataset
+
+from nablatau import batches
+from nablatau.batches import Batch
+from nablatau.errors import NonFiniteLossError, SettingsError
+from nablatau.objectives import Objective
+from nablatau.records import Records
+from nablatau.runtime import (
+    Runtime,
+    is_distributed,
+    process_count,
+    process_rank,
+    sum_over_processes,
+)
+
+Mode = Literal["train", "eval"]
+RECORDED_AT_ONCE = 32
+"""Steps whose numbers are read from the device together: reading each would make a GPU wait."""
+
+
+# ---------------------------------------------------------------------- batches of records
+
+
+@dataclass(slots=True)
+class RecordBatch:
+    """One batch: this process's piece of it, and how large the whole is.
+
+    Attributes:
+        data: the collated examples, as the objective made them.
+        positions: positions of these examples in the loader's records.
+        records: the records they come from.
+        size: number of examples in `data`.
+        whole_size: number of examples in the whole batch, over all processes.
+        weight: share of this piece's sum in the mean over the whole batch, times the number of processes;
+            0 for a piece that stands in where the batch had fewer examples than there are processes.
+    """
+
+    data: Batch
+    positions: Sequence[int]
+    records: Records
+    size: int
+    whole_size: int
+    weight: float
+
+
+class Loader:
+    """Batches of records, pass after pass, each in a fresh random order or all in the given one.
+
+    Args:
+        records: n records.
+        objective: its `collate` makes batches.
+        batch_size: examples in a batch over all processes; the last of a pass may be smaller.
+        device: where the batches go.
+        generator: draws the order of each pass, the same in every process; None keeps the given order.
+        workers: reading processes.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        objective: Objective,
+        *,
+        batch_size: int,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.records, self.objective, self.batch_size = records, objective, batch_size
+        self.device, self.generator, self.workers = device, generator, workers
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        return -(-len(self.records) // self.batch_size)
+
+    def __iter__(self) -> Iterator[RecordBatch]:
+        """One pass over the records."""
+        size = len(self.records)
+        order = torch.arange(size) if self.generator is None else torch.randperm(size, generator=self.generator)
+        wholes = order.split(self.batch_size)
+        pieces = [self._own_piece(whole) for whole in wholes]
+        read = self._read([positions for positions, _ in pieces])
+        for whole, (positions, weight), data in zip(wholes, pieces, read, strict=True):
+            on_device = batches.to_device(data, self.device)
+            yield RecordBatch(on_device, positions, self.records, len(positions), len(whole), weight)
+
+    def forever(self) -> Iterator[RecordBatch]:
+        """Pass after pass, without end."""
+        while True:
+            yield from self
+
+    def _own_piece(self, whole: Tensor) -> tuple[list[int], float]:
+        """This process's positions of a global batch, and the weight of their sum."""
+        if not is_distributed():
+            return whole.tolist(), 1 / len(whole)
+        piece = whole.tensor_split(process_count())[process_rank()]
+        if not len(piece):
+            return whole[:1].tolist(), 0.0
+        return piece.tolist(), process_count() / len(whole)
+
+    def _read(self, pieces: list[list[int]]) -> Iterable[Batch]:
+        dataset = self.records.dataset
+        if isinstance(dataset, TensorDataset) and self.objective.collate is batches.collate:
+            positions = torch.from_numpy(self.records.positions)
+            return (tuple(tensor[positions[piece]] for tensor in dataset.tensors) for piece in pieces)
+        return DataLoader(
+            self.records,  # type: ignore[arg-type]
+            batch_sampler=pieces,
+            collate_fn=self.objective.collate,
+            num_workers=self.workers,
+            generator=torch.Generator().manual_seed(0),
+        )
+
+
+def batch_mean(losses_B: Tensor, batch: RecordBatch) -> Tensor:
+    """The mean loss over the whole batch, with a gradient that is right once processes average theirs.
+
+    With one process this is the mean. With several the value is the mean over all pieces and the gradient is that of
+    this process's share, times the number of processes: any function of such means then has the gradient
+    it would have in one process, which a mean of each process's own function value has not.
+    """
+    if not is_distributed():
+        return losses_B.mean()
+    share = losses_B.sum() * batch.weight
+    value = sum_over_processes(share.detach()) / process_count()
+    return share + (value - share.detach())
+
+
+def mean_loss(model: nn.Module, loader: Loader, runtime: Runtime) -> float:
+    """The mean loss over a loader's records in eval mode, without gradient.
+
+    Args:
+        model: on the loader's device; its mode is put back.
+        loader: over the records, all processes together.
+        runtime: for the precision.
+    """
+    total = torch.zeros((), dtype=torch.float64, device=loader.device)
+    with in_mode(model, "eval"), torch.no_grad(), runtime.autocast(loader.device):
+        for batch in loader:
+            if batch.weight:
+                total += loader.objective.loss(model, batch.data, batch.size).double().sum()
+    return float(sum_over_processes(total)) / len(loader.records)
+
+
+@contextmanager
+def in_mode(model: nn.Module, mode: Mode) -> Iterator[None]:
+    """All modules of the model in one mode; each gets its own back afterwards."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(mode == "train")
+    try:
+        yield
+    finally:
+        for module, training in before:
+            module.training = training
+
+
+# ---------------------------------------------------------------------- what a run records
+
+
+@dataclass
+class History:
+    """What happened, step by step.
+
+    Attributes:
+        columns: by name, one number a step: always `step`, `loss`, `learning_rate` and `seconds` since
+            the start, and whatever the method records.
+        trained_samples: examples that went forward and backward, over all processes.
+        scored_samples: examples that went forward only.
+    """
+
+    columns: dict[str, list[float]] = field(default_factory=dict)
+    trained_samples: int = 0
+    scored_samples: int = 0
+
+    def __len__(self) -> int:
+        return len(self.columns.get("step", ()))
+
+    def append(self, row: dict[str, float]) -> None:
+        """Add one step."""
+        for name, value in row.items():
+            self.columns.setdefault(name, []).append(value)
+
+    @property
+    def active_hinge_share(self) -> float | None:
+        """Share of steps in which the forget term pushed; None for a method without one."""
+        active = self.columns.get("active_hinge")
+        return sum(active) / len(active) if active else None
+
+
+@dataclass(slots=True)
+class Step:
+    """One optimizer step.
+
+    Attributes:
+        batches: by part of the request ("forget", "retain", "train"), its batch.
+        learning_rate: of this step.
+        values: numbers the loss function uses and the history records, such as τ and α.
+    """
+
+    batches: dict[str, RecordBatch]
+    learning_rate: float
+    values: dict[str, float] = field(default_factory=dict)
+
+
+StepLoss = Callable[[nn.Module, Step], dict[str, Tensor]]
+"""From model and step to its numbers; "loss" is the one to descend, all are recorded."""
+
+
+class _StepModule(nn.Module):
+    """A model and a loss function as one module, so that a distributed wrapper sees one forward a step."""
+
+    def __init__(self, model: nn.Module, loss: StepLoss) -> None:
+        super().__init__()
+        self.model, self.step_loss = model, loss
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        return self.step_loss(self.model, step)
+
+
+# ---------------------------------------------------------------------- the loop
+
+
+def run_steps(
+    model: nn.Module,
+    steps: Iterable[Step],
+    step_loss: StepLoss,
+    optimizer: torch.optim.Optimizer,
+    *,
+    runtime: Runtime,
+    device: torch.device,
+    mode: Mode,
+    history: History,
+    total: int,
+    description: str = "training",
+    on_step: Callable[[dict[str, float]], None] | None = None,
+) -> None:
+    """Take the steps: loss, gradient, update; the model is changed in place.
+
+    Args:
+        model: on `device`.
+        steps: read one at a time, each after the update of the one before, so they may look at the model.
+        step_loss: from model and step to its numbers, among them "loss".
+        optimizer: over the model's trainable parameters; its learning rate is set from each step.
+        runtime, device: how and where.
+        mode: of the whole model during the steps.
+        history: gets one row a step.
+        total: number of steps, for the progress bar.
+        description: what the progress bar says.
+        on_step: called with each row of the history.
+
+    Raises:
+        NonFiniteLossError: a loss is infinite or no number; at most 32 steps after it arose, and the model
+            is then not to be used.
+    """
+    module: nn.Module = _StepModule(model, step_loss)
+    if is_distributed():
+        module = DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+    scaler = torch.amp.GradScaler(device.type, enabled=runtime.precision == "fp16")
+    recorder = _Recorder(history, on_step)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    with in_mode(model, mode):
+        for step in runtime.track(steps, total, description):
+            for group in optimizer.param_groups:
+                group["lr"] = step.learning_rate
+            with runtime.autocast(device):
+                numbers = module(step)
+            optimizer.zero_grad()
+            scaler.scale(numbers["loss"]).backward()
+            if runtime.clip_norm is not None:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(parameters, runtime.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            recorder.add(step, numbers)
+        recorder.flush()
+
+
+class _Recorder:
+    """Writes steps into the history, reading their numbers from the device a few steps at a time."""
+
+    def __init__(self, history: History, on_step: Callable[[dict[str, float]], None] | None) -> None:
+        self.history, self.on_step = history, on_step
+        self.patience = 1 if on_step else RECORDED_AT_ONCE
+        self.waiting: list[tuple[Step, float]] = []
+        self.numbers: list[Tensor] = []
+        self.names: list[str] = []
+        self.start = time.perf_counter()
+
+    def add(self, step: Step, numbers: dict[str, Tensor]) -> None:
+        self.names = list(numbers)
+        self.numbers.extend(number.detach() for number in numbers.values())
+        self.waiting.append((step, time.perf_counter() - self.start))
+        if len(self.waiting) >= self.patience:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.waiting:
+            return
+        rows = torch.stack(self.numbers).double().view(len(self.waiting), -1).tolist()
+        for (step, seconds), values in zip(self.waiting, rows, strict=True):
+            row = dict(zip(self.names, values, strict=True)) | step.values
+            self._check(step, row)
+            number = float(len(self.history))
+            self._write({"step": number, **row, "learning_rate": step.learning_rate, "seconds": seconds})
+            self.history.trained_samples += sum(batch.whole_size for batch in step.batches.values())
+        self.waiting.clear()
+        self.numbers.clear()
+
+    def _write(self, row: dict[str, float]) -> None:
+        if "tau" in row:
+            row["active_hinge"] = float(row["tau"] > row["forget_loss"])
+        self.history.append(row)
+        if self.on_step is not None:
+            self.on_step(row)
+
+    def _check(self, step: Step, row: dict[str, float]) -> None:
+        """Stop at the first number that is none."""
+        for name, value in row.items():
+            if value - value != 0:  # infinite or not a number
+                ids = {part: batch.records.ids_at(batch.positions) for part, batch in step.batches.items()}
+                raise NonFiniteLossError(len(self.history), name, value, ids)
+
+
+def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that require a gradient.
+
+    Raises:
+        SettingsError: none does, so that no step could change anything.
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise SettingsError(
+            "No parameter of the model requires a gradient, so nothing could be learned or forgotten. Call "
+            "model.requires_grad_(True), or thaw the layers that may change."
+        )
+    return parameters
+
+
+def linear_decay(first: float, last: float, position: int, length: int) -> float:
+    """The value at `position` (0 … length) on the line from `first` at 0 to `last` at `length`, then `last`."""
+    return first + (last - first) * min(1.0, position / max(1, length))
