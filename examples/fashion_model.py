@@ -1,4 +1,4 @@
-"""What a user has before nablatau comes in: a network, data sets, a training loop. Nothing here knows of nablatau's loop.
+"""What a user has before nablatau comes in: a network, data sets, a training loop.
 
 Reads fashion_mnist.npz from the folder NABLATAU_DATA (or downloads it); trains for about half a minute on two cores.
 """

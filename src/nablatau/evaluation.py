@@ -148,12 +148,17 @@ def summarise(evidence: Evidence) -> list[Row]:
     label, note, compute = TASK_SCORES[evidence.kind]
     splits = [split for split in SPLITS if split in next(iter(evidence.scores.values()))]
     rows = [
-        _row(evidence, f"{label}, {split} set", note, lambda model, s=split: compute(evidence.scores[model][s]))
+        Row(
+            name=f"{label}, {split} set",
+            values={model: compute(by_split[split]) for model, by_split in evidence.scores.items()},
+            note=note,
+        )
         for split in splits
     ]
     against = "unseen records of its classes" if evidence.goal == "class" else "unseen records"
     auc_note = f"loss of forgotten records below that of {against}; DeLong, logit scale; 0.5 if none is remembered"
-    rows.append(_row(evidence, AUC_NAME, auc_note, lambda model: forget_auc(evidence, model)))
+    aucs = {model: forget_auc(evidence, model) for model in evidence.models}
+    rows.append(Row(name=AUC_NAME, values=aucs, note=auc_note))
     for signal in ("loss", "entropy"):
         if all(signal in splits["forget"] for splits in evidence.scores.values()):
             rows.append(_attack_row(evidence, signal))
@@ -200,10 +205,6 @@ def _attack_row(evidence: Evidence, signal: str) -> Row:
 
 
 _PLURAL = {"loss": "losses", "entropy": "entropies"}
-
-
-def _row(evidence: Evidence, name: str, note: str, compute: Callable[[str], Interval | None]) -> Row:
-    return Row(name=name, values={model: compute(model) for model in evidence.models}, note=note)
 
 
 # ---------------------------------------------------------------------- the task's own score

@@ -7,6 +7,7 @@ generators of torch, numpy and Python are as they were when it has ended.
 """
 
 import contextlib
+import itertools
 import os
 import random
 from collections.abc import Iterable, Iterator
@@ -87,10 +88,8 @@ class Runtime:
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of a model's first parameter or buffer; the CPU if it has none."""
-    tensor = next(model.parameters(), None)
-    if tensor is None:
-        tensor = next(model.buffers(), None)
-    return torch.device("cpu") if tensor is None else tensor.device
+    tensors = itertools.chain(model.parameters(), model.buffers())
+    return next((tensor.device for tensor in tensors), torch.device("cpu"))
 
 
 # ---------------------------------------------------------------------- processes

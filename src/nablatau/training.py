@@ -98,7 +98,7 @@ class Loader:
         """One pass over the records."""
         size = len(self.records)
         order = torch.arange(size) if self.generator is None else torch.randperm(size, generator=self.generator)
-        wholes = order.split(self.batch_size)
+        wholes = torch.split(order, self.batch_size)
         pieces = [self._own_piece(whole) for whole in wholes]
         read = self._read([positions for positions, _ in pieces])
         for whole, (positions, weight), data in zip(wholes, pieces, read, strict=True):

@@ -14,6 +14,8 @@ from nablatau.methods.finetune import Finetune
 from nablatau.methods.nabla_tau import NablaTau, paper, paper_text
 from nablatau.methods.retrain import Retrain
 
+__all__ = ["METHODS", "PRESETS", "Finetune", "Method", "NablaTau", "Retrain", "find_method", "find_preset"]
+
 METHODS: dict[str, type[Method]] = {each.name: each for each in (NablaTau, Finetune, Retrain)}
 """Every method of this package by name."""
 

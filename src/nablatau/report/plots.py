@@ -6,17 +6,21 @@ searched and read aloud.
 
 import io
 import re
+from typing import Any
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nablatau.evaluation import Evidence
 from nablatau.training import History
 
+Array = npt.NDArray[np.float64]
+
 FORGOTTEN, UNSEEN, RETAINED, HOLDOUT, PUSH = "#c8442d", "#3b6ea5", "#4d8f5b", "#3b6ea5", "#8a6fb0"
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "nablatau",
     "font.family": "sans-serif",
@@ -87,15 +91,17 @@ def run_curves(history: History) -> str:
         return _svg(figure, "Curves of forget loss, retain loss, tau and alpha over the steps")
 
 
-def _histogram(axis: Axes, losses: np.ndarray, edges: np.ndarray, colour: str, label: str) -> None:
+def _histogram(axis: Axes, losses: Array, edges: Array, colour: str, label: str) -> None:
     """Shares of records by the logarithm of their loss; what lies below the first edge counts in the first bin."""
     values = np.clip(np.log10(np.maximum(losses, 1e-12)), edges[0], edges[-1])
     weights = np.full(len(values), 1 / max(1, len(values)))
-    axis.hist(values, edges, weights=weights, color=colour, alpha=0.35)
-    axis.hist(values, edges, weights=weights, color=colour, histtype="step", lw=1.2, label=label.split(" (")[0])
+    axis.hist(values, edges.tolist(), weights=weights, color=colour, alpha=0.35)
+    axis.hist(
+        values, edges.tolist(), weights=weights, color=colour, histtype="step", lw=1.2, label=label.split(" (")[0]
+    )
 
 
-def _upper_end(losses: list[np.ndarray]) -> float:
+def _upper_end(losses: list[Array]) -> float:
     highest = max((float(each.max()) for each in losses if len(each)), default=1.0)
     return max(1.0, float(np.ceil(np.log10(max(highest, 1e-12)) * 2) / 2))
 

@@ -89,4 +89,5 @@ class ResNet18(nn.Module):
         out = self.maxpool(functional.relu(self.bn1(self.conv1(images_BCHW))))
         for stage in range(4):
             out = getattr(self, f"layer{stage + 1}")(out)
-        return self.fc(out.mean(dim=(2, 3)))
+        logits_BC: Tensor = self.fc(out.mean(dim=(2, 3)))
+        return logits_BC

@@ -1,0 +1,241 @@
+"""The loop: same bits from the same seed, modes, clipping, precision, and a stop at a loss that is no number."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset, TensorDataset
+
+from nablatau import Finetune, NablaTau, Objective, Recipe, Runtime, TrainingData
+from nablatau.errors import NonFiniteLossError, SettingsError
+from nablatau.fingerprints import weights_digest
+from nablatau.recipes import train
+from nablatau.records import Records
+from nablatau.runtime import isolated_randomness, random_generator
+from nablatau.training import Loader, in_mode, linear_decay, mean_loss
+from small import random_set, small_network
+
+RECIPE = Recipe(epochs=3, learning_rate=0.1, batch_size=16, build=lambda: small_network(batch_norm=True))
+
+
+class Listed(Dataset[Any]):
+    """The same records one by one, as a data set that reads files would give them."""
+
+    def __init__(self, source: TensorDataset) -> None:
+        self.source = source
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, position: int) -> Any:
+        return self.source[position]
+
+
+def test_the_same_seed_gives_the_same_bits(objective: Objective) -> None:
+    records = Records.all_of(random_set(50, 1))
+    digests = [weights_digest(train(RECIPE, records, objective, seed=seed)) for seed in (3, 3, 4)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reading_one_by_one_gives_the_same_bits_as_reading_tensors(objective: Objective, workers: int) -> None:
+    source = random_set(50, 1)
+    fast = train(RECIPE, Records.all_of(source), objective, seed=0)
+    slow = train(RECIPE, Records.all_of(Listed(source)), objective, seed=0, runtime=Runtime(workers=workers))
+    assert weights_digest(fast) == weights_digest(slow)
+
+
+def test_the_callers_generators_are_left_alone(objective: Objective) -> None:
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    expected = torch.rand(1).item(), np.random.rand(), random.random()
+    torch.manual_seed(7), np.random.seed(7), random.seed(7)
+    train(RECIPE, Records.all_of(random_set(20, 1)), objective, seed=0)
+    assert (torch.rand(1).item(), np.random.rand(), random.random()) == expected
+
+
+def test_randomness_is_put_back_after_an_error() -> None:
+    state = torch.get_rng_state()
+
+    def fail_inside() -> None:
+        with isolated_randomness(1):
+            torch.rand(3)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_inside()
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_streams_are_independent_of_each_other() -> None:
+    draws = {
+        (seed, stream): tuple(torch.rand(3, generator=random_generator(seed, stream)).tolist())
+        for seed in (0, 1)
+        for stream in ("forget batches", "retain batches")
+    }
+    assert len(set(draws.values())) == 4
+
+
+def test_a_pass_holds_every_record_once(objective: Objective) -> None:
+    loader = Loader(
+        Records.all_of(random_set(23, 1)),
+        objective,
+        batch_size=5,
+        device=torch.device("cpu"),
+        generator=random_generator(0, "order"),
+    )
+    passes = [[batch.positions for batch in loader] for _ in range(2)]
+    assert [len(batch) for batch in passes[0]] == [5, 5, 5, 5, 3]
+    assert passes[0] != passes[1]
+    for each in passes:
+        assert sorted(position for batch in each for position in batch) == list(range(23))
+    assert len(loader) == 5
+
+
+def test_mean_loss_is_the_mean_over_examples_and_not_over_batches(objective: Objective, model: nn.Module) -> None:
+    records = Records.all_of(random_set(23, 1))
+    whole = objective.loss(model, records.dataset.tensors, 23).mean()  # type: ignore[attr-defined]
+    for batch_size in (4, 23):
+        loader = Loader(records, objective, batch_size=batch_size, device=torch.device("cpu"))
+        assert mean_loss(model, loader, Runtime()) == pytest.approx(whole.item(), rel=1e-6)
+
+
+def test_every_module_gets_its_own_mode_back() -> None:
+    model = small_network(batch_norm=True).train()
+    model[1].eval()
+    before = [module.training for module in model.modules()]
+    with in_mode(model, "eval"):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == before
+
+
+def statistics_of(model: nn.Module) -> list[torch.Tensor]:
+    return [buffer.clone() for buffer in model.buffers()]
+
+
+@pytest.mark.parametrize("method", [NablaTau, Finetune])
+def test_eval_mode_freezes_statistics_and_trains_their_weights(
+    data: TrainingData, objective: Objective, method: type[NablaTau | Finetune]
+) -> None:
+    model = train(RECIPE, Records.all_of(data.train_set), objective, seed=0)
+    request = data.forget_fraction(0.2)
+    frozen = method(mode="eval").unlearn(model, request, objective).model
+    moving = method(mode="train").unlearn(model, request, objective).model
+    for before, after in zip(statistics_of(model), statistics_of(frozen), strict=True):
+        assert torch.equal(before, after)
+    assert not torch.equal(model[1].weight, frozen[1].weight)
+    assert not torch.equal(model[1].running_mean, moving[1].running_mean)
+    assert not any(module.training for module in moving.modules())
+
+
+def test_dropout_draws_only_in_train_mode(data: TrainingData, objective: Objective) -> None:
+    model, request = small_network(batch_norm=True), data.forget_fraction(0.2)
+    for mode, equal in (("eval", False), ("train", False)):
+        losses = [
+            Finetune(mode=mode, learning_rate=1e-9, final_learning_rate=1e-9)  # type: ignore[arg-type]
+            .unlearn(model, request, objective, seed=seed)
+            .history.columns["retain_loss"][0]
+            for seed in (0, 1)
+        ]
+        assert (losses[0] == losses[1]) is equal  # other order, so other batches
+    same = [Finetune(mode="train").unlearn(model, request, objective, seed=0).history.columns["loss"] for _ in range(2)]
+    assert same[0] == same[1]
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_records(data: TrainingData, objective: Objective) -> None:
+    inputs, labels = data.train_set.tensors  # type: ignore[attr-defined]
+    inputs = inputs.clone()
+    inputs[11] = float("nan")
+    names = [f"record {i}" for i in range(90)]
+    broken = TrainingData(TensorDataset(inputs, labels), data.holdout_set, names)
+    with pytest.raises(NonFiniteLossError, match=r"^(retain_)?loss is nan") as caught:
+        Finetune(batch_size=8).unlearn(small_network(), broken.forget_ids(["record 0"]), objective)
+    assert "record 11" in caught.value.record_ids["retain"]
+    assert f"at step {caught.value.step}" in str(caught.value)
+    assert len(caught.value.record_ids["retain"]) <= 8
+
+
+def test_clipping_bounds_the_step(data: TrainingData, objective: Objective) -> None:
+    recipe = Recipe(epochs=1, learning_rate=1.0, batch_size=90, momentum=0, weight_decay=0, build=small_network)
+    records = Records.all_of(data.train_set)
+    start, clipped = small_network(), train(recipe, records, objective, seed=0, runtime=Runtime(clip_norm=0.01))
+    moved = sum((a - b).square().sum().item() for a, b in zip(start.parameters(), clipped.parameters(), strict=True))
+    assert moved**0.5 == pytest.approx(0.01, rel=1e-3)
+
+
+def test_bf16_trains_and_keeps_the_weights_in_fp32(data: TrainingData, objective: Objective) -> None:
+    recipe = Recipe(epochs=10, learning_rate=0.1, batch_size=16, build=small_network)
+    records = Records.all_of(data.train_set)
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        runtime = Runtime(precision=precision)  # type: ignore[arg-type]
+        model = train(recipe, records, objective, seed=0, runtime=runtime)
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+        loader = Loader(records, objective, batch_size=90, device=torch.device("cpu"))
+        losses[precision] = mean_loss(model, loader, Runtime())
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.1)
+    assert losses["bf16"] != losses["fp32"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"precision": "fp8"}, "precision must be"),
+        ({"clip_norm": 0}, "clip_norm must be above 0"),
+        ({"workers": -1}, "workers must be 0 or more"),
+        ({"evaluation_batch_size": 0}, "evaluation_batch_size must be 1"),
+    ],
+)
+def test_impossible_runtimes(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Runtime(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs must be above 0, not 0"),
+        ({"learning_rate": -1}, "learning_rate must be above 0"),
+        ({"optimizer": "adam"}, "'sgd' or 'adamw'"),
+        ({"final_fraction": 2}, "final_fraction must lie in"),
+    ],
+)
+def test_impossible_recipes(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        Recipe(**({"epochs": 1, "learning_rate": 0.1} | settings))
+
+
+def test_fresh_weights_need_a_way_to_be_drawn(objective: Objective) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[:, :3] * self.scale
+
+    records = Records.all_of(random_set(9, 1))
+    recipe = Recipe(epochs=1, learning_rate=0.1)
+    with pytest.raises(SettingsError, match=r"holds weights and has no reset_parameters.*build="):
+        train(recipe, records, objective, like=Scaled(), seed=0)
+    with pytest.raises(SettingsError, match=r"pass Recipe\(build=…"):
+        train(recipe, records, objective, seed=0)
+    old = small_network(batch_norm=True)
+    fresh = recipe.fresh_model(old)
+    assert weights_digest(fresh) != weights_digest(old) == weights_digest(small_network(batch_norm=True))
+
+
+def test_progress_is_drawn_on_request(
+    data: TrainingData, objective: Objective, model: nn.Module, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = data.forget_fraction(0.2)
+    Finetune().unlearn(model, request, objective)
+    assert capfd.readouterr() == ("", "")
+    Finetune().unlearn(model, request, objective, runtime=Runtime(progress=True))
+    assert capfd.readouterr().out == ""
+
+
+def test_linear_decay() -> None:
+    assert [linear_decay(1.0, 0.0, i, 4) for i in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
