@@ -60,7 +60,7 @@ def naive_nabla_tau(model: Any, request: Any, size: int, seed: int, steps: int) 
             tau = mean_loss(model, x_unseen, y_unseen).item()
         (x, y), (x_retain, y_retain) = next(forget_pass), next(retain_pass)
         alpha = 5 / 3 * len(request.forget_set) / request.training_size * (1 - epoch / epochs)
-        optimizer.param_groups[0]["lr"] = 1e-3 + (1e-4 - 1e-3) * epoch / epochs
+        optimizer.param_groups[0]["lr"] = 1e-3 + (1e-4 - 1e-3) * (epoch / epochs)
         ascent = relu(tau - mean_loss(model, x, y)) ** 2
         loss = alpha * ascent + (1 - alpha) * mean_loss(model, x_retain, y_retain)
         optimizer.zero_grad(), loss.backward(), optimizer.step()
