@@ -44,11 +44,13 @@ def split_target(example: Batch) -> tuple[Any, Any]:
     Returns:
         (inputs, target): inputs as a tuple for tuples and lists, as a dict for dicts and dataclasses.
     """
+    if type(example) is tuple and len(example) > 1:  # by far the most common, and asked for in every step
+        return example[:-1], example[-1]
     named = fields_of(example)
     if named is not None:
         name = target_name(list(named))
         return {key: value for key, value in named.items() if key != name}, named.get(name) if name else None
-    if isinstance(example, (tuple, list)) and len(example) > 1:
+    if isinstance(example, (tuple, list)) and len(example) > 1:  # named tuples and lists
         return tuple(example[:-1]), example[-1]
     return example, None
 

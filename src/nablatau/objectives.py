@@ -29,6 +29,7 @@ Outputs = Callable[[nn.Module, Batch], Tensor]
 Targets = Callable[[Batch], Tensor]
 OwnLoss = Callable[[nn.Module, Batch], Tensor]
 Collate = Callable[[Sequence[Any]], Batch]
+Reduction = Literal["none", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,13 @@ class Objective:
 
     def loss_of_outputs(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """loss_B of given outputs, for every kind but "loss"."""
-        return LOSSES[self.kind](outputs, targets)
+        return LOSSES[self.kind](outputs, targets, "none")
+
+    def mean_loss(self, model: nn.Module, batch: Batch, size: int) -> Tensor:
+        """The mean of `loss` over the batch, in one operation where there is one (5 % of a small network's step)."""
+        if self.own_loss is not None:
+            return self.loss(model, batch, size).mean()
+        return LOSSES[self.kind](self.outputs(model, batch), self.targets(batch), "mean")
 
     def loss(self, model: nn.Module, batch: Batch, size: int) -> Tensor:
         """The loss of each example.
@@ -127,7 +134,7 @@ class Objective:
         if self.own_loss is not None:
             losses = self.own_loss(model, batch)
         else:
-            losses = LOSSES[self.kind](self.outputs(model, batch), self.targets(batch))
+            losses = self.loss_of_outputs(self.outputs(model, batch), self.targets(batch))
         if losses.shape != (size,):
             raise _wrong_shape(losses, size)
         return losses
@@ -136,8 +143,8 @@ class Objective:
 # ---------------------------------------------------------------------- losses, one value an example
 
 
-def cross_entropy(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
-    """−log softmax(z)_y of each example, in nats.
+def cross_entropy(logits_BC: Tensor, targets_B: Tensor, reduction: Reduction = "none") -> Tensor:
+    """−log softmax(z)_y of each example, or its mean over the batch, in nats.
 
     Raises:
         ObjectiveError: shapes or labels that do not fit the logits.
@@ -148,11 +155,11 @@ def cross_entropy(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
             f"{tuple(logits_BC.shape)} and {tuple(targets_B.shape)}. If examples have several labels use "
             "Objective.multi_label(); for anything else Objective.of_loss(fn)."
         )
-    return functional.cross_entropy(logits_BC, targets_B, reduction="none")
+    return functional.cross_entropy(logits_BC, targets_B, reduction=reduction)
 
 
-def binary_cross_entropy(logits_BL: Tensor, targets_BL: Tensor) -> Tensor:
-    """Mean over labels of the binary cross-entropy of each example, in nats.
+def binary_cross_entropy(logits_BL: Tensor, targets_BL: Tensor, reduction: Reduction = "none") -> Tensor:
+    """Mean over labels of the binary cross-entropy of each example, or its mean over the batch, in nats.
 
     Raises:
         ObjectiveError: shapes that do not fit each other.
@@ -162,12 +169,12 @@ def binary_cross_entropy(logits_BL: Tensor, targets_BL: Tensor) -> Tensor:
             f"Multi-label classification needs logits and zero-one targets of one shape (B, L), not "
             f"{tuple(logits_BL.shape)} and {tuple(targets_BL.shape)}. Encode labels as one column a label."
         )
-    targets_BL = targets_BL.to(logits_BL.dtype)
-    return functional.binary_cross_entropy_with_logits(logits_BL, targets_BL, reduction="none").mean(dim=1)
+    losses = functional.binary_cross_entropy_with_logits(logits_BL, targets_BL.to(logits_BL.dtype), reduction=reduction)
+    return losses if reduction == "mean" else losses.mean(dim=1)
 
 
-def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Mean over outputs of the squared error of each example, in squared target units.
+def squared_error(predictions: Tensor, targets: Tensor, reduction: Reduction = "none") -> Tensor:
+    """Mean over outputs of the squared error of each example, or its mean over the batch, in squared target units.
 
     A prediction of shape (B, 1) fits targets of shape (B,): broadcasting them would give B × B errors.
 
@@ -180,15 +187,16 @@ def squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
             f"Regression needs predictions and targets of one shape, not {tuple(predictions.shape)} and "
             f"{tuple(targets.shape)}. Pass outputs= or targets= that bring them to one shape."
         )
-    return (predictions_BD - targets_BD.to(predictions_BD.dtype)).square().mean(dim=1)
+    losses = functional.mse_loss(predictions_BD, targets_BD.to(predictions_BD.dtype), reduction=reduction)
+    return losses if reduction == "mean" else losses.mean(dim=1)
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+LOSSES: dict[str, Callable[[Tensor, Tensor, Reduction], Tensor]] = {
     "single-label": cross_entropy,
     "multi-label": binary_cross_entropy,
     "regression": squared_error,
 }
-"""From outputs and targets to loss_B, by kind of objective."""
+"""From outputs and targets to loss_B, or to its mean, by kind of objective."""
 
 
 # ---------------------------------------------------------------------- what a model says of each example
@@ -250,10 +258,10 @@ def call_model(model: nn.Module, batch: Batch) -> Tensor:
         ObjectiveError: the model returned something of which the output cannot be told.
     """
     inputs, _ = batches.split_target(batch)
-    if isinstance(inputs, dict):
-        result = model(**inputs)
-    elif isinstance(inputs, tuple):
+    if isinstance(inputs, tuple):
         result = model(*inputs)
+    elif isinstance(inputs, dict):
+        result = model(**inputs)
     else:
         result = model(inputs)
     if isinstance(result, Tensor):

@@ -147,7 +147,7 @@ def train(
 
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             batch = step.batches["train"]
-            return {"loss": batch_mean(objective.loss(model, batch.data, batch.size), batch)}
+            return {"loss": batch_mean(objective, model, batch)}
 
         run_steps(
             model,

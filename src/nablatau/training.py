@@ -11,6 +11,7 @@ weights train all the same. Single modules keep no mode of their own during a ru
 Under several processes BatchNorm in "train" mode sees one process's piece of the batch only.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,16 +134,21 @@ class Loader:
         )
 
 
-def batch_mean(losses_B: Tensor, batch: RecordBatch) -> Tensor:
+def batch_mean(objective: Objective, model: nn.Module, batch: RecordBatch) -> Tensor:
     """The mean loss over the whole batch, with a gradient that is right once processes average theirs.
 
     With one process this is the mean. With several the value is the mean over all pieces and the gradient is that of
     this process's share, times the number of processes: any function of such means then has the gradient
     it would have in one process, which a mean of each process's own function value has not.
+
+    Args:
+        objective: what a loss is.
+        model: to ask, in the mode in which it is.
+        batch: this process's piece.
     """
     if not is_distributed():
-        return losses_B.mean()
-    share = losses_B.sum() * batch.weight
+        return objective.mean_loss(model, batch.data, batch.size)
+    share = objective.loss(model, batch.data, batch.size).sum() * batch.weight
     value = sum_over_processes(share.detach()) / process_count()
     return share + (value - share.detach())
 
@@ -277,7 +283,7 @@ def run_steps(
     if is_distributed():
         module = DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.precision == "fp16")
-    recorder = _Recorder(history, on_step)
+    recorder = _Recorder(history, on_step, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     with in_mode(model, mode):
         for step in runtime.track(steps, total, description):
@@ -297,49 +303,53 @@ def run_steps(
 
 
 class _Recorder:
-    """Writes steps into the history, reading their numbers from the device a few steps at a time."""
+    """Writes steps into the history; from a GPU it reads the numbers of several steps at once."""
 
-    def __init__(self, history: History, on_step: Callable[[dict[str, float]], None] | None) -> None:
+    def __init__(
+        self, history: History, on_step: Callable[[dict[str, float]], None] | None, device: torch.device
+    ) -> None:
         self.history, self.on_step = history, on_step
-        self.patience = 1 if on_step else RECORDED_AT_ONCE
-        self.waiting: list[tuple[Step, float]] = []
-        self.numbers: list[Tensor] = []
-        self.names: list[str] = []
+        self.at_once = 1 if on_step or device.type == "cpu" else RECORDED_AT_ONCE
+        self.waiting: list[tuple[Step, float, dict[str, Tensor]]] = []
         self.start = time.perf_counter()
 
     def add(self, step: Step, numbers: dict[str, Tensor]) -> None:
-        self.names = list(numbers)
-        self.numbers.extend(number.detach() for number in numbers.values())
-        self.waiting.append((step, time.perf_counter() - self.start))
-        if len(self.waiting) >= self.patience:
+        seconds = time.perf_counter() - self.start
+        if self.at_once == 1:
+            self._write(step, seconds, {name: number.item() for name, number in numbers.items()})
+            return
+        self.waiting.append((step, seconds, {name: number.detach() for name, number in numbers.items()}))
+        if len(self.waiting) >= self.at_once:
             self.flush()
 
     def flush(self) -> None:
         if not self.waiting:
             return
-        rows = torch.stack(self.numbers).double().view(len(self.waiting), -1).tolist()
-        for (step, seconds), values in zip(self.waiting, rows, strict=True):
-            row = dict(zip(self.names, values, strict=True)) | step.values
-            self._check(step, row)
-            number = float(len(self.history))
-            self._write({"step": number, **row, "learning_rate": step.learning_rate, "seconds": seconds})
-            self.history.trained_samples += sum(batch.whole_size for batch in step.batches.values())
+        stacked = torch.stack([number for _, _, numbers in self.waiting for number in numbers.values()])
+        values = iter(stacked.double().tolist())
+        for step, seconds, numbers in self.waiting:
+            self._write(step, seconds, {name: next(values) for name in numbers})
         self.waiting.clear()
-        self.numbers.clear()
 
-    def _write(self, row: dict[str, float]) -> None:
+    def _write(self, step: Step, seconds: float, row: dict[str, float]) -> None:
+        row |= step.values
+        number = len(self.history)
+        if not math.isfinite(sum(row.values())):
+            self._stop(number, step, row)
         if "tau" in row:
             row["active_hinge"] = float(row["tau"] > row["forget_loss"])
+        row |= {"step": float(number), "learning_rate": step.learning_rate, "seconds": seconds}
         self.history.append(row)
+        self.history.trained_samples += sum([batch.whole_size for batch in step.batches.values()])
         if self.on_step is not None:
             self.on_step(row)
 
-    def _check(self, step: Step, row: dict[str, float]) -> None:
-        """Stop at the first number that is none."""
+    def _stop(self, number: int, step: Step, row: dict[str, float]) -> None:
+        """Name the first number that is none."""
         for name, value in row.items():
-            if value - value != 0:  # infinite or not a number
+            if not math.isfinite(value):
                 ids = {part: batch.records.ids_at(batch.positions) for part, batch in step.batches.items()}
-                raise NonFiniteLossError(len(self.history), name, value, ids)
+                raise NonFiniteLossError(number, name, value, ids)
 
 
 def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:

@@ -57,17 +57,13 @@ def naive_nabla_tau(model: Any, request: Any, size: int, seed: int, steps: int) 
         forget_pass = forget.one_pass() if first else forget_pass
         retain_pass = retain.one_pass() if first and epoch % period == 0 else retain_pass
         if first and epoch % 5 == 0:
-            tau = mean_loss(model, x_unseen, y_unseen).item()
+            tau = cross_entropy(model(x_unseen), y_unseen, reduction="none").mean().item()
         (x, y), (x_retain, y_retain) = next(forget_pass), next(retain_pass)
         alpha = 5 / 3 * len(request.forget_set) / request.training_size * (1 - epoch / epochs)
         optimizer.param_groups[0]["lr"] = 1e-3 + (1e-4 - 1e-3) * (epoch / epochs)
-        ascent = relu(tau - mean_loss(model, x, y)) ** 2
-        loss = alpha * ascent + (1 - alpha) * mean_loss(model, x_retain, y_retain)
+        ascent = relu(tau - cross_entropy(model(x), y)) ** 2
+        loss = alpha * ascent + (1 - alpha) * cross_entropy(model(x_retain), y_retain)
         optimizer.zero_grad(), loss.backward(), optimizer.step()
-
-
-def mean_loss(model: Any, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    return cross_entropy(model(inputs), labels, reduction="none").mean()
 
 
 def parts_of(request: Any) -> list[tuple[Any, str]]:

@@ -44,7 +44,7 @@ class Finetune(Method):
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             retain = step.batches["retain"]
-            loss = batch_mean(job.objective.loss(model, retain.data, retain.size), retain)
+            loss = batch_mean(job.objective, model, retain)
             return {"loss": loss, "retain_loss": loss}
 
         epochs, forget_batches = planned_steps(job, self.batch_size, self.budget)

@@ -78,8 +78,8 @@ class NablaTau(Method):
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             forget, retain = step.batches["forget"], step.batches["retain"]
-            forget_loss = batch_mean(job.objective.loss(model, forget.data, forget.size), forget)
-            retain_loss = batch_mean(job.objective.loss(model, retain.data, retain.size), retain)
+            forget_loss = batch_mean(job.objective, model, forget)
+            retain_loss = batch_mean(job.objective, model, retain)
             loss = nabla_tau_loss(forget_loss, retain_loss, step.values["tau"], step.values["alpha"])
             return {"loss": loss, "forget_loss": forget_loss, "retain_loss": retain_loss}
 
