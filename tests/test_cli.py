@@ -1,0 +1,262 @@
+"""The command line: what it writes, what it prints, its exit codes, and every bad input with its message."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from nablatau.cli import main
+
+PROJECT = """
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+import nablatau
+
+def records(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(size, 6, generator=generator)
+    return TensorDataset(inputs, inputs[:, :3].argmax(dim=1))
+
+def project(**changes):
+    torch.manual_seed(0)
+    settings = dict(
+        model=nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3)),
+        train_set=records(90, 1),
+        holdout_set=records(60, 2),
+        test_set=records(50, 3),
+        objective=nablatau.Objective.classification(),
+        groups=[f"person {i // 9}" for i in range(90)],
+    )
+    return nablatau.Project(**(settings | changes))
+
+def named():
+    return project(ids=[f"id-{i}" for i in range(90)], recipe=nablatau.Recipe(epochs=2, learning_rate=0.1))
+
+def overlapping():
+    return project(holdout_set=records(90, 1))
+
+def diverging():
+    train = records(90, 1)
+    train.tensors[0][5] = float("nan")
+    return project(train_set=train)
+
+def reduced():
+    loss = nn.functional.cross_entropy
+    return project(objective=nablatau.Objective.of_loss(lambda model, batch: loss(model(batch[0]), batch[1])))
+
+def nothing():
+    return None
+
+def broken():
+    raise KeyError("a mistake of the user's own")
+"""
+
+
+@pytest.fixture
+def project_file(tmp_path: Path) -> Path:
+    file = tmp_path / "my_project.py"
+    file.write_text(PROJECT)
+    return file
+
+
+def ids_file(folder: Path, *ids: object) -> str:
+    file = folder / "ids.txt"
+    file.write_text("\n".join(map(str, ids)) + "\n")
+    return str(file)
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def test_forget_by_ids_writes_a_folder(project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run("forget", f"{project_file}:project", "--forget-ids", ids_file(tmp_path, 3, 14, 15), "--out", out) == 0
+    printed = capsys.readouterr()
+    assert "On the 3 forgotten records" in printed.out
+    assert str(out / "report.html") in printed.out
+    assert printed.err == ""
+    assert load_file(out / "model.safetensors").keys() == {"0.weight", "0.bias", "2.weight", "2.bias"}
+
+
+@pytest.mark.parametrize(
+    ("options", "forgotten"),
+    [
+        (["--forget-class", "1"], None),
+        (["--forget-group", "person 2", "--forget-group", "person 5"], 18),
+        (["--fraction", "0.1", "--method", "finetune"], 9),
+        (["--fraction", "0.8", "--preset", "paper-text", "--seed", "4"], 72),
+    ],
+)
+def test_other_ways_to_choose(
+    project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], forgotten: int | None
+) -> None:
+    assert run("forget", f"{project_file}:project", *options, "--out", tmp_path / "out", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert forgotten is None or found["run"]["request"]["forget"] == forgotten
+    assert found["folder"] == str(tmp_path / "out")
+
+
+def test_evaluate_any_weights(project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    choice = ["--forget-ids", ids_file(tmp_path, *[f"id-{i}" for i in range(20)])]
+    assert run("forget", f"{project_file}:named", *choice, "--out", tmp_path / "out", "--json") == 0
+    forgotten = json.loads(capsys.readouterr().out)
+    weights = ["--weights", tmp_path / "out" / "model.safetensors"]
+    page = tmp_path / "report.html"
+    code = run("evaluate", f"{project_file}:named", *choice, *weights, "--retrain", "--out", page, "--json")
+    assert code == 0
+    found = json.loads(capsys.readouterr().out)
+    by_name = {row["name"]: row["values"] for row in found["rows"]}
+    for row in forgotten["rows"]:
+        assert row["values"]["unlearned"] == by_name[row["name"]]["unlearned"]
+    assert by_name["Accuracy, test set"].keys() == {"original", "unlearned", "retrained"}
+    assert page.exists()
+
+
+def wrong(options: list[Any]) -> Any:
+    return pytest.param(*options, id=str(options[0]))
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "message"),
+    [
+        ("project", ["--ids", 3, 95], "no training record has the id [95] (ids are positions 0 … 89)"),
+        ("project", ["--ids", -4], "no training record has the id [-4]"),
+        ("project", ["--ids", 3, 4, 3], "named more than once: [3]"),
+        ("project", ["--ids", "three"], "Whole numbers are needed here"),
+        ("named", ["--ids", "id-3", "id-900"], "no training record has the id ['id-900'] (ids are such as"),
+        ("project", ["--ids", *range(90)], "The retain set is empty"),
+        ("project", ["--ids"], "holds no id, so there is nothing to forget"),
+        ("project", ["--forget-ids", "missing.txt"], "The file of ids cannot be read"),
+        ("project", ["--fraction", "15"], "fraction must lie above 0 and below 1 (0.03 is 3 %), not 15.0"),
+        ("project", ["--forget-class", "7"], "has the class [7]. Known: [0, 1, 2]"),
+        ("project", ["--forget-group", "nobody"], "has the group ['nobody']"),
+        ("project", [], "exactly one of --forget-ids"),
+        ("project", ["--fraction", "0.1", "--forget-class", "1"], "exactly one of --forget-ids"),
+        ("project", ["--fraction", "0.1", "--method", "nablatau"], "Did you mean nabla_tau?"),
+        ("project", ["--fraction", "0.1", "--preset", "papr"], "Did you mean paper?"),
+        ("project", ["--fraction", "0.1", "--method", "retrain"], "retrain trains from fresh weights and needs the"),
+        ("project", ["--fraction", "0.1", "--retrain"], "by the project's recipe, and it has none"),
+        ("project", ["--fraction", "0.1", "--method", "finetune", "--preset", "paper"], "finetune has none"),
+        ("overlapping", ["--fraction", "0.1"], "90 of 90 holdout records are also training records"),
+        ("reduced", ["--fraction", "0.1"], "pass reduction='none' to the loss function"),
+        ("nothing", ["--fraction", "0.1"], "returned a NoneType. It must return nablatau.Project"),
+        ("absent", ["--fraction", "0.1"], "has no function absent"),
+    ],
+)
+def test_bad_input_gets_one_clear_error_and_writes_nothing(
+    project_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    function: str,
+    options: list[Any],
+    message: str,
+) -> None:
+    if options and options[0] == "--ids":
+        options = ["--forget-ids", ids_file(tmp_path, *options[1:])]
+    before = set(tmp_path.iterdir())
+    assert run("forget", f"{project_file}:{function}", *options, "--out", tmp_path / "out") == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert message in printed.err
+    assert len(printed.err.strip().splitlines()) == 1
+    assert {path for path in tmp_path.iterdir() if path.name != "__pycache__"} == before
+
+
+def test_a_loss_that_is_no_number_has_its_own_exit_code(
+    project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("forget", f"{project_file}:diverging", "--fraction", 0.1, "--out", tmp_path / "out") == 3
+    assert "is nan at step 0" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("forget", "no_such_file.py:project", "--fraction", 0.1, "--out", tmp_path) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("digit", "Did you mean the task digits?"),
+        ("missing.py:project", "There is no file missing.py"),
+        ("no_such_module_xyz:project", "There is no module no_such_module_xyz"),
+    ],
+)
+def test_targets_that_cannot_be_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], target: str, message: str
+) -> None:
+    assert run("forget", target, "--fraction", 0.1, "--out", tmp_path / "out") == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_mistake_inside_the_users_file_is_shown_as_it_is(project_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyError, match="a mistake of the user's own"):
+        run("forget", f"{project_file}:broken", "--fraction", 0.1, "--out", tmp_path / "out")
+
+
+def test_a_wrong_command_line_is_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("forgett") == 2
+    assert run("forget", "digits") == 2
+    assert run("demo", "--sed", 3) == 2
+    capsys.readouterr()
+
+
+def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("list", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"digits", "cifar10"} <= found["tasks"].keys()
+    assert found["methods"].keys() == {"nabla_tau", "finetune", "retrain"}
+    assert run("list") == 0
+    assert "paper-text" in capsys.readouterr().out
+
+
+def test_copies_are_reported_with_their_ids(
+    project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project_file.write_text(
+        PROJECT
+        + "\ndef copied():\n    train = records(90, 1)\n    train.tensors[0][[40, 50]] = train.tensors[0][7].clone()\n"
+        "    return project(train_set=train)\n"
+    )
+    options = ["--forget-ids", ids_file(tmp_path, 7)]
+    assert run("forget", f"{project_file}:copied", *options, "--out", tmp_path / "a") == 0
+    assert "2 retained records have the same inputs as a forgotten one (ids 40, 50)" in capsys.readouterr().err
+    assert run("forget", f"{project_file}:copied", *options, "--out", tmp_path / "b", "--forget-duplicates") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "On the 3 forgotten records" in printed.out
+
+
+def test_the_demo_runs_and_shows_all_three_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("demo", "--out", tmp_path / "demo") == 0
+    printed = capsys.readouterr().out
+    assert "original" in printed
+    assert "unlearned" in printed
+    assert "retrained" in printed
+    assert str(tmp_path / "demo" / "report.html") in printed
+    assert (tmp_path / "demo" / "report.html").exists()
+
+
+def seconds_of(*command: str) -> float:
+    """The fastest of five runs: what else the machine does can only add."""
+    taken = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        taken.append(time.perf_counter() - start)
+    return min(taken)
+
+
+def test_help_and_import_are_quick() -> None:
+    assert seconds_of(sys.executable, "-m", "nablatau.cli", "--help") <= 0.5
+    torch_alone = seconds_of(sys.executable, "-c", "import torch")
+    both = seconds_of(sys.executable, "-c", "import torch, nablatau")
+    assert both - torch_alone <= 0.2

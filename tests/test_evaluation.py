@@ -1,0 +1,154 @@
+"""The first battery: scores against naive ones, the right comparison for classes, and what a small set gets."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import f1_score, roc_auc_score
+from torch import nn
+from torch.utils.data import TensorDataset
+
+import nablatau
+from nablatau import Objective, Project, TrainingData
+from nablatau.errors import EvidenceError
+from nablatau.evaluation import accuracy, collect, forget_auc, mean_loss, micro_f1, root_mean_squared_error, summarise
+from nablatau.records import Records
+from nablatau.runtime import Runtime
+from nablatau.scoring import Scores, score
+from small import random_set, small_network
+
+
+def test_scores_do_not_depend_on_the_batch_size(model: nn.Module, objective: Objective) -> None:
+    records = Records.all_of(random_set(50, 1), [f"r{i}" for i in range(50)])
+    whole, parts = (score(model, records, objective, Runtime(evaluation_batch_size=n)) for n in (50, 7))
+    assert whole.ids == parts.ids == [f"r{i}" for i in range(50)]
+    for name in whole.arrays:
+        assert np.allclose(whole[name], parts[name])
+    assert whole["loss"].dtype == np.float64
+    assert (whole["correct"] == (whole["prediction"] == whole["target"])).all()
+
+
+def test_scoring_is_done_in_eval_mode_and_changes_nothing(objective: Objective) -> None:
+    model = small_network(batch_norm=True).train()
+    before = nablatau.fingerprints.weights_digest(model)
+    records = Records.all_of(random_set(30, 1))
+    first, second = (score(model, records, objective)["loss"] for _ in range(2))
+    assert (first == second).all()
+    assert model.training
+    assert nablatau.fingerprints.weights_digest(model) == before
+
+
+def test_bf16_scores_come_from_float32_arithmetic(model: nn.Module, objective: Objective) -> None:
+    scores = score(model, Records.all_of(random_set(40, 1)), objective, Runtime(precision="bf16"))
+    logs = -scores["loss"]
+    assert scores["margin"] == pytest.approx(logs - np.log1p(-np.exp(logs)), abs=1e-4)
+
+
+def test_losses_that_are_not_finite_are_named(model: nn.Module, objective: Objective) -> None:
+    data = random_set(20, 1)
+    data.tensors[0][13] = float("inf")
+    with pytest.raises(EvidenceError, match=r"The loss of 1 records is not finite: ids \[13\]"):
+        score(model, Records.all_of(data), objective)
+
+
+def test_task_scores_against_naive_ones() -> None:
+    generator = np.random.default_rng(0)
+    target, prediction = generator.random((40, 5)) > 0.6, generator.random((40, 5)) > 0.5
+    losses = generator.random(40)
+    scores = Scores(range(40), {"loss": losses, "target": target, "prediction": prediction, "correct": losses > 0.3})
+    assert micro_f1(scores).value == pytest.approx(f1_score(target, prediction, average="micro"))
+    assert micro_f1(scores).low < micro_f1(scores).value < micro_f1(scores).high
+    assert accuracy(scores).value == pytest.approx((losses > 0.3).mean())
+    assert root_mean_squared_error(scores).value == pytest.approx(math.sqrt(losses.mean()))
+    half = 1.959964 * losses.std(ddof=1) / math.sqrt(40)
+    assert mean_loss(scores).low == pytest.approx(losses.mean() - half)
+
+
+def test_the_interval_of_micro_f1_covers() -> None:
+    generator = np.random.default_rng(1)
+    truth, covered = 2 * 0.4 * 0.7 / (0.4 + (0.4 * 0.7 + 0.6 * 0.2)), 0
+    for _ in range(300):
+        target = generator.random((80, 4)) < 0.4
+        prediction = np.where(target, generator.random((80, 4)) < 0.7, generator.random((80, 4)) < 0.2)
+        covered += truth in micro_f1(Scores(range(80), {"target": target, "prediction": prediction}))
+    assert 0.91 < covered / 300 < 0.98
+
+
+def test_the_auc_asks_whether_forgotten_losses_are_the_lower(data: TrainingData, objective: Objective) -> None:
+    request, model = data.forget_fraction(0.3), small_network()
+    evidence = collect({"original": model}, request, objective)
+    forget, unseen = (evidence.scores["original"][split]["loss"] for split in ("forget", "unseen"))
+    labels = np.repeat([1, 0], [len(forget), len(unseen)])
+    found = forget_auc(evidence, "original")
+    assert found is not None
+    assert found.value == pytest.approx(roc_auc_score(labels, -np.concatenate([forget, unseen])))
+    assert (found.n, found.m) == (27, 20)
+
+
+def test_a_class_is_compared_with_unseen_records_of_that_class(objective: Objective) -> None:
+    """A model that never knew class 1: against all unseen records it would be flagged, against its class it is not."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(600) % 3
+    inputs = nn.functional.one_hot(labels, 3) * 3.0 + torch.randn(600, 3, generator=generator)
+    data = TrainingData(TensorDataset(inputs[:300], labels[:300]), TensorDataset(inputs[300:], labels[300:]))
+    ignorant = nn.Linear(3, 3, bias=False)
+    with torch.no_grad():
+        ignorant.weight.copy_(torch.diag(torch.tensor([1.0, -1.0, 1.0])))
+    evidence = collect({"unlearned": ignorant}, data.forget_class(1), objective)
+    unseen, like = evidence.unseen_like_forgotten("unlearned")
+    assert set(unseen["target"][like]) == {1}
+    auc = forget_auc(evidence, "unlearned")
+    assert auc is not None
+    assert 0.5 in auc
+    pooled = roc_auc_score(
+        np.repeat([1, 0], [100, len(unseen)]),
+        -np.concatenate([evidence.scores["unlearned"]["forget"]["loss"], unseen["loss"]]),
+    )
+    assert pooled < 0.3
+
+
+def test_too_few_records_are_said_and_not_hidden(objective: Objective, model: nn.Module) -> None:
+    data = TrainingData(random_set(30, 1), random_set(12, 2))
+    evaluation = nablatau.evaluate(model, model, data.forget_ids([4]), objective)
+    by_name = {row.name: row for row in evaluation.rows}
+    attack = by_name["Logistic-regression attack on losses"]
+    assert attack.values == {"original": None, "unlearned": None}
+    assert "needs 10 records a side" in attack.note
+    assert "too few" in evaluation.table()
+    assert evaluation.answer.startswith("On the forgotten record the model's accuracy is")
+
+
+def test_every_kind_of_objective_is_summarised(data: TrainingData) -> None:
+    inputs, holdout = random_set(40, 1).tensors[0], random_set(40, 2).tensors[0]
+    cases = [
+        (Objective.multi_label(), (inputs > 0.5)[:, :3].float(), (holdout > 0.5)[:, :3].float(), "Micro F1"),
+        (Objective.regression(), inputs[:, :3], holdout[:, :3], "RMSE"),
+    ]
+    for objective, targets, other, label in cases:
+        request = TrainingData(TensorDataset(inputs, targets), TensorDataset(holdout, other)).forget_fraction(0.5)
+        evidence = collect({"original": small_network()}, request, objective, test_set=TensorDataset(holdout, other))
+        rows = summarise(evidence)
+        assert [row.name for row in rows][:4] == [f"{label}, {s} set" for s in ("retain", "forget", "unseen", "test")]
+        assert all(value is not None for row in rows for value in row.values.values())
+
+
+def test_a_request_without_its_evaluation_half_is_refused(data: TrainingData, objective: Objective) -> None:
+    request = data.forget_ids([0]).for_methods()
+    with pytest.raises(EvidenceError, match="no unseen records kept for evaluation"):
+        collect({"original": small_network()}, request, objective)
+
+
+def test_identity_and_retrained_bracket_the_truth(digits_project: Project) -> None:
+    """Over draws of the forget set, the original knows its records better than a retrained model does."""
+    project = digits_project
+    gaps = []
+    for seed in range(4):
+        request = project.data.forget_fraction(0.3, seed=seed)
+        assert project.recipe is not None
+        done = nablatau.Retrain().unlearn(project.model, request, project.objective, recipe=project.recipe, seed=seed)
+        models = {"original": project.model, "retrained": done.model}
+        evidence = collect(models, request, project.objective)
+        gaps.append([forget_auc(evidence, name).value for name in models])  # type: ignore[union-attr]
+    original, retrained = np.mean(gaps, axis=0)
+    assert original - retrained > 0.02

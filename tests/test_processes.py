@@ -1,0 +1,84 @@
+"""Two processes (gloo) compute what one does: training, every method that takes steps, τ, and scores."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from small import random_set, small_network
+
+SCRIPT = """
+import os, sys
+import numpy as np, torch, torch.distributed as distributed
+sys.path.insert(0, sys.argv[1])
+from small import random_set, small_network
+from nablatau import Finetune, NablaTau, Objective, Recipe, TrainingData
+from nablatau.records import Records
+from nablatau.recipes import train
+from nablatau.runtime import Runtime
+from nablatau.scoring import score
+
+torch.set_num_threads(1)
+if "RANK" in os.environ:
+    distributed.init_process_group("gloo")
+wide = torch.float64
+request = TrainingData(random_set(61, 1, wide), random_set(31, 2, wide)).forget_fraction(0.25, seed=1)
+objective, model = Objective.classification(), small_network(seed=4, dtype=wide)
+found = {}
+for method in (NablaTau(batch_size=5, alpha=0.9, learning_rate=1e-2), Finetune(batch_size=5)):
+    done = method.unlearn(model, request, objective, seed=2)
+    found[method.name] = torch.nn.utils.parameters_to_vector(done.model.parameters()).detach()
+    for name in ("loss", "retain_loss", *(["forget_loss", "tau"] if method.name == "nabla_tau" else [])):
+        found[f"{method.name} {name}"] = torch.tensor(done.history.columns[name])
+    found[f"{method.name} samples"] = torch.tensor(done.history.trained_samples)
+recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=5, build=lambda: small_network(seed=4, dtype=wide))
+trained = train(recipe, Records.all_of(random_set(61, 1, wide)), objective, seed=0)
+found["train"] = torch.nn.utils.parameters_to_vector(trained.parameters()).detach()
+found["scores"] = torch.tensor(score(trained, request.retain_set, objective, Runtime(evaluation_batch_size=7))["loss"])
+if int(os.environ.get("RANK", 0)) == 0:
+    torch.save(found, sys.argv[2])
+if distributed.is_initialized():
+    distributed.barrier()
+    distributed.destroy_process_group()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.timeout(180)
+def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(SCRIPT)
+    outputs = [tmp_path / "one.pt", tmp_path / "two.pt"]
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port())]
+    for output, start in zip(outputs, ([], launcher), strict=True):
+        command = [sys.executable, *start, str(script), str(Path(__file__).parent), str(output)]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+        assert done.returncode == 0, done.stderr[-3000:]
+    one, two = (torch.load(output, weights_only=True) for output in outputs)
+    assert one.keys() == two.keys()
+    for name in one:
+        assert torch.allclose(one[name].double(), two[name].double(), rtol=0, atol=1e-6), name
+    hinged = (one["nabla_tau tau"] > one["nabla_tau forget_loss"]).double().mean()
+    assert (
+        0 < hinged < 1
+    )  # both sides of the hinge were taken, so the test can tell a mean of hinges from a hinge of means
+
+
+def test_the_hinge_of_a_piece_is_not_the_hinge_of_the_whole() -> None:
+    """Why means go over processes before the hinge: otherwise two pieces give another gradient than the whole."""
+    model, (inputs, labels) = small_network(), random_set(8, 3).tensors
+    losses = torch.nn.functional.cross_entropy(model(inputs), labels, reduction="none")
+    tau = losses.mean().item()
+    whole = torch.relu(tau + 0.01 - losses.mean()) ** 2
+    pieces = torch.stack([torch.relu(tau + 0.01 - part.mean()) ** 2 for part in losses.split(4)]).mean()
+    assert not torch.isclose(whole, pieces)
