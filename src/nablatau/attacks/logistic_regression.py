@@ -7,8 +7,8 @@ StratifiedShuffleSplit(n_splits=10, random_state=0).
 
 This is a COMPATIBILITY NUMBER: it is here so that a result can be laid beside published ones, not as
 evidence. One threshold on one number is blind to a model that overshoots some records and keeps others:
-equal means score 50 % where the AUC of the same losses is 0.79. It is two-sided at best: over-forgetting and
-remembering both score high.
+equal means scored 50 % where the AUC of the same losses was 0.79. It is two-sided at best: over-forgetting
+and remembering both score high.
 
 Where we add to the source, and why:
 - Interval. The ten test sets are drawn from one sample and overlap, and so do the ten training sets: the

@@ -6,9 +6,10 @@ midranks, O((n+m) log(n+m)) instead of O(nm)); van Elteren 1960 (weights over st
 of a difference).
 
 Scale of the interval: the logit, se_logit = se / (AUC (1 - AUC)). Measured over normal, exponential and
-unequal-spread scores: at AUC 0.5 to 0.9 its coverage at 15 to 200 a side is 0.95-0.97, where the plain normal
-interval falls to 0.82-0.93, leaves [0, 1] and is a point at AUC 1. Both are too short for AUC >= 0.97 with a
-handful of discordant pairs (0.80-0.93 against 0.35-0.90): there the ends are indicative.
+unequal-spread scores: at AUC 0.5 to 0.9 its coverage is 0.93-0.97 with equal sizes of 15 to 200 a side (0.90
+at worst with 20 against 100), where the plain normal interval has 0.82-0.95, leaves [0, 1] and is a point at
+AUC 1. Both are too short for AUC >= 0.97 with a handful of discordant pairs (0.80-0.93 against 0.30-0.90):
+there the ends are indicative.
 
 Where we differ: at zero variance (perfect separation, or all scores tied) the score interval is returned
 instead of the point [1, 1]: 20 against 20 records that separate completely do not prove an AUC of 1.
@@ -49,6 +50,7 @@ class StratifiedAuc:
     """An AUC within strata (classes), averaged; with what went in and what was left out."""
 
     interval: Interval
+    estimate: AucEstimate  # for `auc_equivalence` and the minimum detectable effect
     strata: tuple[Hashable, ...]  # those present on both sides, sorted
     auc: tuple[float, ...]  # per stratum
     weight: tuple[float, ...]  # per stratum, summing to 1
@@ -60,7 +62,7 @@ class StratifiedAuc:
 def placements(positives: FloatArray, negatives: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return each positive's share of negatives below it, and each negative's share of positives above it.
 
-    Ties count half. Both have mean AUC. Source: DeLong 1988, eq. 3-4; by midranks as in Sun & Xu 2014, eq. 5.
+    Ties count half. Both have mean AUC. Source: DeLong 1988; by midranks as in Sun & Xu 2014.
     """
     n, m = len(positives), len(negatives)
     midrank = rankdata(np.concatenate([positives, negatives]))
@@ -157,7 +159,7 @@ def _order(keys: set[Hashable]) -> list[Hashable]:
     return sorted(keys, key=lambda key: (str(type(key)), key if isinstance(key, int | float) else 0, str(key)))
 
 
-def stratified_estimate(
+def _stratified(
     positives: ArrayLike, negatives: ArrayLike, positive_strata: ArrayLike, negative_strata: ArrayLike
 ) -> tuple[AucEstimate, list[Hashable], list[AucEstimate], list[Hashable]]:
     """Return the weighted estimate, the strata used, each one's estimate, and the strata left out."""
@@ -196,9 +198,10 @@ def auc_stratified(
     Arguments: scores (n,), (m,) and their strata (n,), (m,), any hashable labels; `confidence` in (0, 1).
     Raises ValueError when no stratum is on both sides, on unequal lengths and non-finite scores.
     """
-    total, used, each, left_out = stratified_estimate(positives, negatives, positive_strata, negative_strata)
+    total, used, each, left_out = _stratified(positives, negatives, positive_strata, negative_strata)
     return StratifiedAuc(
         interval=auc_interval(total, confidence),
+        estimate=total,
         strata=tuple(used),
         auc=tuple(e.value for e in each),
         weight=tuple(weight for weight, _, _ in total.parts),
@@ -209,7 +212,7 @@ def auc_stratified(
 
 
 def _difference(first: AucEstimate, second: AucEstimate, correlation: float, confidence: float) -> Interval:
-    """MOVER (Zou & Donner 2008, eq. 3-4): each limit borrows the nearer limits of the two single
+    """MOVER (Zou & Donner 2008): each limit borrows the nearer limits of the two single
     intervals."""
     (low1, high1), (low2, high2) = auc_limits(first, confidence), auc_limits(second, confidence)
 

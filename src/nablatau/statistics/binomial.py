@@ -7,10 +7,10 @@ epsilon), because its coverage is never below the nominal one.
 
 import math
 
-from scipy.stats import beta
+from scipy.stats import beta, binomtest
 
 from nablatau.statistics.checks import count, probability
-from nablatau.statistics.interval import Interval, normal_quantile
+from nablatau.statistics.interval import Alternative, HypothesisTest, Interval, normal_quantile
 
 
 def _counts(successes: int, n: int) -> tuple[int, int]:
@@ -20,6 +20,20 @@ def _counts(successes: int, n: int) -> tuple[int, int]:
     return hits, total
 
 
+def wilson_share(share: float, n: int, confidence: float = 0.95) -> Interval:
+    """Return Wilson's interval of a `share` in [0, 1] of n records, for shares in which ties count half.
+
+    With halves the variance is below the binomial's, so the interval is at least as wide as needed.
+    """
+    value, total = probability(share, "share"), count(n, "n", minimum=1)
+    z2 = normal_quantile(confidence) ** 2
+    centre = (value + z2 / (2 * total)) / (1 + z2 / total)
+    half = math.sqrt(z2 * (value * (1 - value) / total + z2 / (4 * total**2))) / (1 + z2 / total)
+    low = 0.0 if value == 0 else centre - half  # rounding would leave 1e-17
+    high = 1.0 if value == 1 else centre + half
+    return Interval(value, low, high, total, "Wilson", confidence=confidence)
+
+
 def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """Return the share successes / n with Wilson's score interval.
 
@@ -27,13 +41,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     ranges. Source: Wilson 1927.
     """
     hits, total = _counts(successes, n)
-    z2 = normal_quantile(confidence) ** 2
-    share = hits / total
-    centre = (share + z2 / (2 * total)) / (1 + z2 / total)
-    half = math.sqrt(z2 * (share * (1 - share) / total + z2 / (4 * total**2))) / (1 + z2 / total)
-    low = 0.0 if hits == 0 else centre - half  # rounding would leave 1e-17
-    high = 1.0 if hits == total else centre + half
-    return Interval(share, low, high, total, "Wilson", confidence=confidence)
+    return wilson_share(hits / total, total, confidence)
 
 
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
@@ -47,3 +55,15 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interva
     low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, total - hits + 1))
     high = 1.0 if hits == total else float(beta.ppf(1 - tail, hits + 1, total - hits))
     return Interval(hits / total, low, high, total, "Clopper-Pearson", confidence=confidence)
+
+
+def binomial_test(successes: int, n: int, p: float, alternative: Alternative = "two-sided") -> HypothesisTest:
+    """Return the exact test that the chance of success is `p` (for a `p` known beforehand, not estimated).
+
+    Arguments: `successes` in 0..n; `n` >= 1; `p` in [0, 1]; `alternative`: "greater" asks whether the chance
+    is above p. Returns the share and its p-value. Where p is a quantile estimated from another sample use
+    `exceedance_test`: this test would then reject too often. Source: scipy.stats.binomtest.
+    """
+    hits, total = _counts(successes, n)
+    result = binomtest(hits, total, probability(p, "p"), alternative)
+    return HypothesisTest(hits / total, float(result.pvalue), total, "exact binomial")

@@ -1,4 +1,4 @@
-"""The one shape in which a number is reported: value, interval, sample sizes, method.
+"""The two shapes in which a number is reported: an estimate with its interval, a test with its p-value.
 
 A number without an interval cannot decide anything, so no function of nablatau that estimates something from
 a sample returns a bare float.
@@ -6,10 +6,13 @@ a sample returns a bare float.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from scipy.stats import norm
 
 from nablatau.statistics.checks import probability
+
+Alternative = Literal["two-sided", "greater", "less"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,24 @@ class Interval:
 
     def __contains__(self, number: float) -> bool:
         return self.low <= number <= self.high
+
+
+@dataclass(frozen=True)
+class HypothesisTest:
+    """The outcome of a test: statistic, p-value, sample sizes, method. Raises ValueError if p is not in [0,
+    1]."""
+
+    statistic: float  # what was measured, in its own unit
+    p_value: float
+    n: int
+    method: str
+    m: int | None = None  # examples of the second sample, if there is one
+
+    def __post_init__(self) -> None:
+        probability(self.p_value, "p_value")
+
+    def __str__(self) -> str:
+        return f"{self.statistic:.3f} (p = {self.p_value:.3g})"
 
 
 def normal_quantile(confidence: float) -> float:
