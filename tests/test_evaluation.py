@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 import nablatau
 from nablatau import Objective, Project, TrainingData
 from nablatau.errors import EvidenceError
-from nablatau.evaluation import accuracy, collect, forget_auc, mean_loss, micro_f1, root_mean_squared_error, summarise
+from nablatau.evaluation import TASK_SCORES, collect, forget_auc, summarise
 from nablatau.records import Records
 from nablatau.runtime import Runtime
 from nablatau.scoring import Scores, score
@@ -56,23 +56,14 @@ def test_task_scores_against_naive_ones() -> None:
     generator = np.random.default_rng(0)
     target, prediction = generator.random((40, 5)) > 0.6, generator.random((40, 5)) > 0.5
     losses = generator.random(40)
-    scores = Scores(range(40), {"loss": losses, "target": target, "prediction": prediction, "correct": losses > 0.3})
-    assert micro_f1(scores).value == pytest.approx(f1_score(target, prediction, average="micro"))
-    assert micro_f1(scores).low < micro_f1(scores).value < micro_f1(scores).high
-    assert accuracy(scores).value == pytest.approx((losses > 0.3).mean())
-    assert root_mean_squared_error(scores).value == pytest.approx(math.sqrt(losses.mean()))
-    half = 1.959964 * losses.std(ddof=1) / math.sqrt(40)
-    assert mean_loss(scores).low == pytest.approx(losses.mean() - half)
-
-
-def test_the_interval_of_micro_f1_covers() -> None:
-    generator = np.random.default_rng(1)
-    truth, covered = 2 * 0.4 * 0.7 / (0.4 + (0.4 * 0.7 + 0.6 * 0.2)), 0
-    for _ in range(300):
-        target = generator.random((80, 4)) < 0.4
-        prediction = np.where(target, generator.random((80, 4)) < 0.7, generator.random((80, 4)) < 0.2)
-        covered += truth in micro_f1(Scores(range(80), {"target": target, "prediction": prediction}))
-    assert 0.91 < covered / 300 < 0.98
+    many = Scores(range(40), {"loss": losses, "target": target, "prediction": prediction})
+    one = Scores(range(40), {"loss": losses, "target": target[:, 0], "prediction": prediction[:, 0]})
+    found = {kind: compute(one if kind == "single-label" else many) for kind, (_, _, compute) in TASK_SCORES.items()}
+    assert found["multi-label"].value == pytest.approx(f1_score(target, prediction, average="micro"))
+    assert found["single-label"].value == pytest.approx((target[:, 0] == prediction[:, 0]).mean())
+    assert found["regression"].value == pytest.approx(math.sqrt(losses.mean()))
+    assert found["loss"].value == pytest.approx(losses.mean())
+    assert all(each.low < each.value < each.high for each in found.values())
 
 
 def test_the_auc_asks_whether_forgotten_losses_are_the_lower(data: TrainingData, objective: Objective) -> None:

@@ -9,7 +9,7 @@ be flagged, because it does not know the class.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,12 +20,12 @@ from nablatau.attacks.logistic_regression import AT_LEAST, logistic_regression
 from nablatau.data import Request
 from nablatau.errors import EvidenceError
 from nablatau.fingerprints import Readable
+from nablatau.metrics import accuracy, f1_micro
 from nablatau.objectives import Kind, Objective
 from nablatau.records import Records
 from nablatau.runtime import Runtime
 from nablatau.scoring import Scores, score
-from nablatau.statistics import Interval, auc_delong, wilson
-from nablatau.statistics.interval import normal_quantile
+from nablatau.statistics import Interval, auc_delong, mean_interval
 
 SPLITS = ("retain", "forget", "unseen", "test")
 AUC_NAME = "AUC, forgotten against unseen"
@@ -210,45 +210,34 @@ _PLURAL = {"loss": "losses", "entropy": "entropies"}
 # ---------------------------------------------------------------------- the task's own score
 
 
-def accuracy(scores: Scores) -> Interval:
-    """Share of right predictions, with Wilson's interval."""
-    return wilson(int(scores["correct"].sum()), len(scores))
-
-
-def micro_f1(scores: Scores) -> Interval:
-    """2·TP / (2·TP + FP + FN) over all labels, with the delta method's interval over records."""
-    predicted, true = scores["prediction"], scores["target"]
-    hits_N = 2.0 * (predicted & true).sum(axis=1)
-    total_N = predicted.sum(axis=1) + true.sum(axis=1).astype(np.float64)
-    ratio = float(hits_N.sum() / max(1.0, total_N.sum()))
-    spread = (hits_N - ratio * total_N).std(ddof=1) / max(total_N.mean(), 1e-300)
-    half = normal_quantile(0.95) * float(spread) / len(scores) ** 0.5
-    return Interval(ratio, max(0.0, ratio - half), min(1.0, ratio + half), len(scores), "delta method")
-
-
-def root_mean_squared_error(scores: Scores) -> Interval:
-    """√ mean squared error, in target units, with the normal interval of the mean squared error, rooted."""
-    mean = mean_loss(scores)
-    low, high = max(0.0, mean.low) ** 0.5, mean.high**0.5
-    return Interval(mean.value**0.5, low, high, mean.n, "normal interval of the squared errors, rooted")
-
-
-def mean_loss(scores: Scores) -> Interval:
-    """Mean loss with the normal interval."""
-    losses = scores["loss"]
-    spread = float(losses.std(ddof=1)) if len(losses) > 1 else float("inf")
-    half = normal_quantile(0.95) * spread / len(losses) ** 0.5
-    value = float(losses.mean())
-    return Interval(value, value - half, value + half, len(losses), "normal")
-
-
 TASK_SCORES: dict[Kind, tuple[str, str, Callable[[Scores], Interval]]] = {
-    "single-label": ("Accuracy", "share of right predictions; Wilson; best as retrained", accuracy),
-    "multi-label": ("Micro F1", "over all labels; delta method; best as retrained", micro_f1),
-    "regression": ("RMSE", "in target units; normal interval, rooted; best as retrained", root_mean_squared_error),
-    "loss": ("Mean loss", "in the loss function's unit; normal; best as retrained", mean_loss),
+    "single-label": (
+        "Accuracy",
+        "share of right predictions; Wilson; best as retrained",
+        lambda scores: accuracy(scores["prediction"], scores["target"]),
+    ),
+    "multi-label": (
+        "Micro F1",
+        "over all labels; bootstrap over records; best as retrained",
+        lambda scores: f1_micro(scores["prediction"], scores["target"]),
+    ),
+    "regression": (
+        "RMSE",
+        "in target units; root of the mean squared error's normal interval; best as retrained",
+        lambda scores: _rooted(mean_interval(scores["loss"])),
+    ),
+    "loss": (
+        "Mean loss",
+        "in the loss function's unit; normal interval; best as retrained",
+        lambda scores: mean_interval(scores["loss"]),
+    ),
 }
 """By kind of objective: name, how the interval is made, function."""
+
+
+def _rooted(mean: Interval) -> Interval:
+    """The interval of the root of a mean of squares."""
+    return replace(mean, value=mean.value**0.5, low=max(0.0, mean.low) ** 0.5, high=mean.high**0.5)
 
 
 def sentence(evidence: Evidence, rows: Sequence[Row]) -> str:

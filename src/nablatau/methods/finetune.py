@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from nablatau.methods.base import Job, Method
-from nablatau.methods.schedule import planned_steps, retain_batches
+from nablatau.methods.schedule import descend, planned_steps, retain_batches
 from nablatau.recipes import check_mode, check_positive
-from nablatau.training import Step, batch_mean, linear_decay, run_steps, trainable_parameters
+from nablatau.training import Step, batch_mean, linear_decay
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +47,16 @@ class Finetune(Method):
             return {"loss": loss, "retain_loss": loss}
 
         epochs, forget_batches = planned_steps(job, self.batch_size, self.budget)
-        run_steps(
+        return descend(
             model,
+            job,
             self._steps(job, epochs, forget_batches),
             step_loss,
-            torch.optim.AdamW(trainable_parameters(model), lr=self.learning_rate, weight_decay=self.weight_decay),
-            runtime=job.runtime,
-            device=job.device,
-            mode=self.mode,
-            history=job.history,
             total=epochs * forget_batches,
+            weight_decay=self.weight_decay,
+            mode=self.mode,
             description="fine-tuning",
-            on_step=job.on_step,
         )
-        return model
 
     def _steps(self, job: Job, epochs: int, forget_batches: int) -> Iterator[Step]:
         loader = job.loader(job.request.retain_set, self.batch_size, "retain batches")

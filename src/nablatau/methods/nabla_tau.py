@@ -25,16 +25,9 @@ from torch import Tensor, nn
 
 from nablatau.errors import SettingsError
 from nablatau.methods.base import Job, Method
-from nablatau.methods.schedule import planned_steps, retain_batches
+from nablatau.methods.schedule import descend, planned_steps, retain_batches
 from nablatau.recipes import check_mode, check_positive
-from nablatau.training import (
-    Step,
-    batch_mean,
-    linear_decay,
-    mean_loss,
-    run_steps,
-    trainable_parameters,
-)
+from nablatau.training import Step, batch_mean, linear_decay, mean_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,20 +77,16 @@ class NablaTau(Method):
             return {"loss": loss, "forget_loss": forget_loss, "retain_loss": retain_loss}
 
         epochs, forget_batches = planned_steps(job, self.batch_size, self.budget)
-        run_steps(
+        return descend(
             model,
+            job,
             self._steps(model, job, epochs),
             step_loss,
-            torch.optim.AdamW(trainable_parameters(model), lr=self.learning_rate, weight_decay=self.weight_decay),
-            runtime=job.runtime,
-            device=job.device,
-            mode=self.mode,
-            history=job.history,
             total=epochs * forget_batches,
+            weight_decay=self.weight_decay,
+            mode=self.mode,
             description="forgetting",
-            on_step=job.on_step,
         )
-        return model
 
     def _steps(self, model: nn.Module, job: Job, epochs: int) -> Iterator[Step]:
         request = job.request

@@ -10,8 +10,11 @@ forget epoch then starts a fresh retain pass, and another when it runs out. Ther
 
 from collections.abc import Iterator
 
+import torch
+from torch import nn
+
 from nablatau.methods.base import Job
-from nablatau.training import Loader, RecordBatch
+from nablatau.training import Loader, Mode, RecordBatch, Step, StepLoss, run_steps, trainable_parameters
 
 
 def forget_epochs(retain_batches: int, forget_batches: int, budget: float) -> int:
@@ -57,3 +60,42 @@ def planned_steps(job: Job, batch_size: int, budget: float) -> tuple[int, int]:
     forget = -(-len(job.request.forget_set) // batch_size)
     retain = -(-len(job.request.retain_set) // batch_size)
     return forget_epochs(retain, forget, budget), forget
+
+
+def descend(
+    model: nn.Module,
+    job: Job,
+    steps: Iterator[Step],
+    step_loss: StepLoss,
+    *,
+    total: int,
+    weight_decay: float,
+    mode: Mode,
+    description: str,
+) -> nn.Module:
+    """Take the steps with the published optimizer, AdamW, and return the model.
+
+    Args:
+        model: changed in place.
+        job: device, precision and history.
+        steps: each with its learning rate.
+        step_loss: from model and step to its numbers.
+        total: number of steps.
+        weight_decay: of AdamW; its other settings are torch's defaults, as published.
+        mode: of the model during the steps.
+        description: what the progress bar says.
+    """
+    run_steps(
+        model,
+        steps,
+        step_loss,
+        torch.optim.AdamW(trainable_parameters(model), weight_decay=weight_decay),
+        runtime=job.runtime,
+        device=job.device,
+        mode=mode,
+        history=job.history,
+        total=total,
+        description=description,
+        on_step=job.on_step,
+    )
+    return model
