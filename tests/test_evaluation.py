@@ -12,10 +12,13 @@ from torch.utils.data import TensorDataset
 import nablatau
 from nablatau import Objective, Project, TrainingData
 from nablatau.errors import EvidenceError
-from nablatau.evaluation import TASK_SCORES, collect, forget_auc, summarise
+from nablatau.evaluation import AUC_NAME, TASK_SCORES, summarise
+from nablatau.evaluation.membership import estimate_auc, plain_sides
+from nablatau.evidence import Evidence, collect
 from nablatau.records import Records
 from nablatau.runtime import Runtime
 from nablatau.scoring import Scores, score
+from nablatau.statistics import Interval
 from small import random_set, small_network
 
 
@@ -66,14 +69,26 @@ def test_task_scores_against_naive_ones() -> None:
     assert all(each.low < each.value < each.high for each in found.values())
 
 
-def test_the_auc_asks_whether_forgotten_losses_are_the_lower(data: TrainingData, objective: Objective) -> None:
+def auc_of(evidence: Evidence, model: str) -> Interval:
+    value = next(row.values[model] for row in summarise(evidence) if row.name == AUC_NAME)
+    assert value is not None
+    return value
+
+
+def test_the_auc_asks_within_classes_whether_forgotten_margins_are_the_higher(
+    data: TrainingData, objective: Objective
+) -> None:
     request, model = data.forget_fraction(0.3), small_network()
     evidence = collect({"original": model}, request, objective)
-    forget, unseen = (evidence.scores["original"][split]["loss"] for split in ("forget", "unseen"))
-    labels = np.repeat([1, 0], [len(forget), len(unseen)])
-    found = forget_auc(evidence, "original")
-    assert found is not None
-    assert found.value == pytest.approx(roc_auc_score(labels, -np.concatenate([forget, unseen])))
+    (forget, unseen), (ours, theirs) = evidence.pair("original", "margin"), evidence.pair("original", "target")
+    total = weight = 0.0
+    for label in range(3):
+        a, b = forget[ours == label], unseen[theirs == label]
+        share = len(a) * len(b) / (len(a) + len(b) + 1)
+        total += share * (a[:, None] > b[None, :]).mean()
+        weight += share
+    found = auc_of(evidence, "original")
+    assert found.value == pytest.approx(total / weight)
     assert (found.n, found.m) == (27, 20)
 
 
@@ -87,15 +102,10 @@ def test_a_class_is_compared_with_unseen_records_of_that_class(objective: Object
     with torch.no_grad():
         ignorant.weight.copy_(torch.diag(torch.tensor([1.0, -1.0, 1.0])))
     evidence = collect({"unlearned": ignorant}, data.forget_class(1), objective)
-    unseen, like = evidence.unseen_like_forgotten("unlearned")
-    assert set(unseen["target"][like]) == {1}
-    auc = forget_auc(evidence, "unlearned")
-    assert auc is not None
-    assert 0.5 in auc
-    pooled = roc_auc_score(
-        np.repeat([1, 0], [100, len(unseen)]),
-        -np.concatenate([evidence.scores["unlearned"]["forget"]["loss"], unseen["loss"]]),
-    )
+    assert set(evidence.pair("unlearned", "target")[1]) == {1}
+    assert 0.5 in auc_of(evidence, "unlearned")
+    forget, unseen = (evidence.scores["unlearned"][split]["loss"] for split in ("forget", "unseen"))
+    pooled = roc_auc_score(np.repeat([1, 0], [100, len(unseen)]), -np.concatenate([forget, unseen]))
     assert pooled < 0.3
 
 
@@ -106,8 +116,8 @@ def test_too_few_records_are_said_and_not_hidden(objective: Objective, model: nn
     attack = by_name["Logistic-regression attack on losses"]
     assert attack.values == {"original": None, "unlearned": None}
     assert "needs 10 records a side" in attack.note
-    assert "too few" in evaluation.table()
-    assert evaluation.answer.startswith("On the forgotten record the model's accuracy is")
+    assert "Logistic-regression attack" not in evaluation.table()
+    assert "On the forgotten record the model's accuracy is" in evaluation.answer
 
 
 def test_every_kind_of_objective_is_summarised(data: TrainingData) -> None:
@@ -121,7 +131,7 @@ def test_every_kind_of_objective_is_summarised(data: TrainingData) -> None:
         evidence = collect({"original": small_network()}, request, objective, test_set=TensorDataset(holdout, other))
         rows = summarise(evidence)
         assert [row.name for row in rows][:4] == [f"{label}, {s} set" for s in ("retain", "forget", "unseen", "test")]
-        assert all(value is not None for row in rows for value in row.values.values())
+        assert all(value is not None for row in rows[:5] for value in row.values.values())
 
 
 def test_a_request_without_its_evaluation_half_is_refused(data: TrainingData, objective: Objective) -> None:
@@ -140,6 +150,6 @@ def test_identity_and_retrained_bracket_the_truth(digits_project: Project) -> No
         done = nablatau.Retrain().unlearn(project.model, request, project.objective, recipe=project.recipe, seed=seed)
         models = {"original": project.model, "retrained": done.model}
         evidence = collect(models, request, project.objective)
-        gaps.append([forget_auc(evidence, name).value for name in models])  # type: ignore[union-attr]
+        gaps.append([estimate_auc(plain_sides(evidence, name)).value for name in models])
     original, retrained = np.mean(gaps, axis=0)
     assert original - retrained > 0.02

@@ -21,7 +21,8 @@ from torch import nn
 from nablatau.checkpoints import WEIGHTS_NAME, save_weights, whole_file, whole_folder
 from nablatau.data import Request
 from nablatau.errors import SettingsError
-from nablatau.evaluation import Cost, Evidence, Row, collect, sentence, summarise
+from nablatau.evaluation import Row, Verdict, judge, sentence, summarise
+from nablatau.evidence import Cost, Evidence, collect
 from nablatau.fingerprints import Readable, weights_digest
 from nablatau.methods import Method, NablaTau
 from nablatau.methods.retrain import Retrain
@@ -101,41 +102,56 @@ class Evaluation:
     """What the evidence says.
 
     Attributes:
-        evidence: per-example arrays of each model on each split.
+        evidence: per-example arrays of each model on each split; `evidence.save(folder)` keeps them.
         rows: the numbers, each with interval and sample sizes.
+        verdict: what they say together.
         record: of the run that made the unlearned model, where nablatau made it.
         history: of that run.
     """
 
     evidence: Evidence
     rows: list[Row]
+    verdict: Verdict
     record: dict[str, Any] = field(repr=False)
     history: History | None = field(default=None, repr=False)
 
     @property
     def answer(self) -> str:
-        """The answer in one sentence."""
-        return sentence(self.evidence, self.rows)
+        """The verdict, and the numbers that matter most, in plain words."""
+        return f"{self.verdict.sentence}\n{sentence(self.evidence, self.rows)}"
 
-    def table(self) -> str:
-        """The rows and the costs as text."""
+    @classmethod
+    def of(cls, evidence: Evidence, record: dict[str, Any], history: History | None = None) -> "Evaluation":
+        """The evaluation of evidence: arithmetic on its arrays, no model needed."""
+        rows, verdict = summarise(evidence), judge(evidence)
+        return cls(evidence=evidence, rows=rows, verdict=verdict, record=record, history=history)
+
+    def table(self, *, full: bool = False) -> str:
+        """The rows that could be computed, and the costs, as text.
+
+        Args:
+            full: every row instead of the ones that matter most.
+        """
         from rich.console import Console
         from rich.table import Table
 
         table = Table("", *self.evidence.models, box=None, pad_edge=False)
         for row in self.rows:
-            table.add_row(row.name, *("too few" if each is None else str(each) for each in row.values.values()))
+            if (full or row.headline) and any(each is not None for each in row.values.values()):
+                table.add_row(row.name, *("" if each is None else str(each) for each in row.values.values()))
         costs = [self.evidence.costs.get(model) for model in self.evidence.models]
         table.add_row("Seconds", *("" if cost is None else f"{cost.seconds:.2f}" for cost in costs))
         table.add_row("Examples trained on", *("" if cost is None else f"{cost.trained_samples:,}" for cost in costs))
         stream = io.StringIO()
-        Console(file=stream, width=30 + 25 * len(costs) + 12, color_system=None).print(table)
+        Console(file=stream, width=60 + 25 * len(costs), color_system=None).print(table)
         return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
     def to_json(self) -> dict[str, Any]:
         """The answer, rows and costs as JSON-able values."""
         return {
+            "verdict": str(self.verdict.word),
             "answer": self.answer,
+            "findings": [finding.to_json() for finding in self.verdict.findings],
             "rows": [row.to_json() for row in self.rows],
             "costs": {model: vars(cost) for model, cost in self.evidence.costs.items()},
         }
@@ -254,7 +270,7 @@ def evaluate(
         EvidenceError: nothing unseen is left to compare with, or a loss is not finite.
     """
     result = unlearned if isinstance(unlearned, Forgotten) else None
-    models = {"original": original, "unlearned": result.model if result else unlearned}
+    models = {"original": original, "unlearned": unlearned.model if isinstance(unlearned, Forgotten) else unlearned}
     costs = {"unlearned": result.cost} if result else {}
     if reference is None and recipe is not None:
         made = Retrain().unlearn(original, request, objective, seed=seed, recipe=recipe, runtime=runtime)
@@ -262,11 +278,9 @@ def evaluate(
         costs["retrained"] = Cost(seconds=made.seconds, trained_samples=made.history.trained_samples)
     if reference is not None:
         models["retrained"] = reference
-    evidence = collect(models, request, objective, test_set=test_set, costs=costs, runtime=runtime)  # type: ignore[arg-type]
+    evidence = collect(models, request, objective, test_set=test_set, costs=costs, runtime=runtime)
     record = result.record if result else {"request": describe_request(request), "versions": versions()}
-    return Evaluation(
-        evidence=evidence, rows=summarise(evidence), record=record, history=result.history if result else None
-    )
+    return Evaluation.of(evidence, record, result.history if result else None)
 
 
 def describe_request(request: Request) -> dict[str, Any]:
@@ -298,4 +312,10 @@ def _page(record: dict[str, Any], evaluation: Evaluation | None, history: Histor
     shown = {name: value for name, value in record.items() if name != "evaluation"}
     if evaluation is None:
         return Page(record=shown, history=history)
-    return Page(record=shown, evidence=evaluation.evidence, rows=evaluation.rows, history=history)
+    return Page(
+        record=shown,
+        evidence=evaluation.evidence,
+        rows=evaluation.rows,
+        verdict=evaluation.verdict,
+        history=history,
+    )

@@ -22,6 +22,8 @@ from nablatau.runtime import Runtime, gather_over_processes
 from nablatau.training import Loader, RecordBatch, in_mode
 
 Array = npt.NDArray[Any]
+MOST_LOGITS = 20_000_000
+"""Numbers above which logits are not kept (80 MB a split and model)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class Scores:
     Attributes:
         ids: N record ids.
         arrays: by name, N entries: always "loss"; "margin", "prediction" and "target" where the objective has
-            outputs; "entropy" for classes; "correct" for single-label classes.
+            outputs; "entropy" for classes; "correct" and, up to 20 million numbers, "logits" (N, C) in float32 for
+            single-label classes.
     """
 
     ids: Sequence[Hashable]
@@ -98,6 +101,8 @@ def _score_batch(
     arrays = {name: _array(tensor) for name, tensor in found.items()}
     if objective.kind == "single-label":
         arrays["correct"] = arrays["prediction"] == arrays["target"]
+        if outputs.shape[1] * len(batch.records) <= MOST_LOGITS:
+            arrays["logits"] = outputs.float().numpy(force=True)
     return arrays
 
 

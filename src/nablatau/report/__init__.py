@@ -4,8 +4,9 @@ import html
 from dataclasses import dataclass, field
 from typing import Any
 
-from nablatau.evaluation import Evidence, Row, sentence
-from nablatau.report.plots import loss_histograms, run_curves
+from nablatau.evaluation import Row, Verdict, sentence
+from nablatau.evidence import Evidence
+from nablatau.report.plots import plots_of, run_curves
 from nablatau.training import History
 
 LIMITS = (
@@ -26,12 +27,14 @@ class Page:
         record: the run's record as saved in run.json: request, settings, versions, hashes.
         evidence: of the models, where they were evaluated.
         rows: of the evidence.
+        verdict: of the evidence.
         history: of the method, where nablatau ran it.
     """
 
     record: dict[str, Any]
     evidence: Evidence | None = None
     rows: list[Row] = field(default_factory=list)
+    verdict: Verdict | None = None
     history: History | None = None
 
 
@@ -48,11 +51,14 @@ def render(page: Page) -> str:
     environment.filters["value"] = _value
     evidence = page.evidence
     return environment.get_template("page.html.jinja").render(
-        answer=sentence(evidence, page.rows) if evidence else "The model was not evaluated.",
+        word=str(page.verdict.word) if page.verdict else "",
+        answer=page.verdict.sentence if page.verdict else "The model was not evaluated.",
+        numbers=sentence(evidence, page.rows) if evidence else "",
+        findings=page.verdict.findings if page.verdict else (),
         models=evidence.models if evidence else [],
         rows=page.rows,
         costs=_costs(evidence) if evidence else [],
-        histograms=loss_histograms(evidence) if evidence else "",
+        plots=plots_of(evidence, page.rows) if evidence else [],
         curves=run_curves(page.history) if page.history else "",
         hinge=page.history.active_hinge_share if page.history else None,
         record=_flat(page.record),
@@ -83,7 +89,7 @@ def _value(row: Row, model: str) -> str:
     """One cell of the table."""
     each = row.values[model]
     if each is None:
-        return "too few records"
+        return ""
     size = f"n = {each.n:,}" + (f" and {each.m:,}" if each.m is not None else "")
     return f"{html.escape(str(each))} <small>{size}</small>"
 

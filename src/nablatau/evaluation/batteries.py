@@ -1,0 +1,453 @@
+"""The rows: tier 1 from the model alone, tier 2 beside one retrained reference. Terms and rules: docs/guide.md."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from nablatau.attacks import svc
+from nablatau.attacks.logistic_regression import AT_LEAST, logistic_regression
+from nablatau.attacks.signals import modified_entropies
+from nablatau.evaluation.membership import (
+    FEWEST_UNSEEN,
+    Sides,
+    calibrated_sides,
+    estimate_auc,
+    plain_sides,
+)
+from nablatau.evaluation.rows import Row
+from nablatau.evidence import Evidence
+from nablatau.metrics import (
+    accuracy,
+    activation_distance,
+    average_gap,
+    churn,
+    expected_calibration_error,
+    f1_micro,
+    js_divergence,
+    nearer_to_reference,
+    negative_flips,
+    negative_log_likelihood,
+    tug_of_war,
+    worst_class_accuracy,
+)
+from nablatau.objectives import Kind
+from nablatau.scoring import Array, Scores
+from nablatau.statistics import (
+    Interval,
+    auc_delong,
+    auc_interval,
+    benjamini_hochberg,
+    conformal_p_values,
+    ks_critical_distance,
+    ks_test,
+    mean_interval,
+    minimum_negatives,
+    paired_change,
+    tail_test,
+    tpr_at_fpr,
+    wilson,
+)
+
+AUC_NAME = "AUC, forgotten against unseen"
+CALIBRATED_NAME = "AUC calibrated by the reference"
+RETRAINED = "the retrained model's value"
+
+
+def _rooted(mean: Interval) -> Interval:
+    """The interval of the root of a mean of squares."""
+    return replace(mean, value=mean.value**0.5, low=max(0.0, mean.low) ** 0.5, high=mean.high**0.5)
+
+
+TASK_SCORES: dict[Kind, tuple[str, str, Callable[[Scores], Interval]]] = {
+    "single-label": (
+        "Accuracy",
+        "share of right predictions; Wilson",
+        lambda scores: accuracy(scores["prediction"], scores["target"]),
+    ),
+    "multi-label": (
+        "Micro F1",
+        "over all labels; bootstrap over records",
+        lambda scores: f1_micro(scores["prediction"], scores["target"]),
+    ),
+    "regression": (
+        "RMSE",
+        "in target units; root of the mean squared error's normal interval",
+        lambda scores: _rooted(mean_interval(scores["loss"])),
+    ),
+    "loss": (
+        "Mean loss",
+        "in the loss function's unit; normal interval",
+        lambda scores: mean_interval(scores["loss"]),
+    ),
+}
+"""By kind of objective: name, how the interval is made, function."""
+
+
+def summarise(evidence: Evidence) -> list[Row]:
+    """All rows that the evidence allows, in the order of the report.
+
+    Args:
+        evidence: of one or more models.
+    """
+    rows = [*_task_rows(evidence), *_membership_rows(evidence), *_compatibility_rows(evidence)]
+    if "retrained" in evidence.models and len(evidence.models) > 1:
+        rows += _reference_rows(evidence)
+    label = TASK_SCORES[evidence.kind][0]
+    headlines = (f"{label}, ", AUC_NAME, CALIBRATED_NAME, "Logistic", "Average gap")
+    return [replace(row, headline=row.name.startswith(headlines)) for row in rows]
+
+
+def _each(
+    evidence: Evidence,
+    name: str,
+    note: str,
+    null: str,
+    compute: Callable[[str], Interval | None],
+    models: Sequence[str] | None = None,
+) -> Row:
+    """A row with one number for each of these models, and None for the others."""
+    asked = evidence.models if models is None else models
+    values = {model: compute(model) if model in asked else None for model in evidence.models}
+    return Row(name=name, values=values, note=note, null=null)
+
+
+# ---------------------------------------------------------------------- the task
+
+
+def _task_rows(evidence: Evidence) -> list[Row]:
+    label, note, compute = TASK_SCORES[evidence.kind]
+    rows = [
+        _each(evidence, f"{label}, {split} set", note, RETRAINED, _scored(evidence, split, compute))
+        for split in evidence.splits
+    ]
+    if evidence.kind == "single-label":
+        rows += _classification_rows(evidence, "test" if "test" in evidence.splits else "unseen")
+    return rows
+
+
+def _scored(evidence: Evidence, split: str, compute: Callable[[Scores], Interval]) -> Callable[[str], Interval]:
+    return lambda model: compute(evidence.scores[model][split])
+
+
+def _classification_rows(evidence: Evidence, split: str) -> list[Row]:
+    def of(model: str, name: str) -> Array:
+        array: Array = evidence.scores[model][split][name]
+        return array
+
+    others = [model for model in evidence.models if model != "original"]
+    rows = [
+        _each(
+            evidence,
+            f"Accuracy of the worst class, {split} set",
+            "Wilson",
+            RETRAINED,
+            lambda model: worst_class_accuracy(of(model, "prediction"), of(model, "target")),
+        )
+    ]
+    if "original" in evidence.models:
+        rows += [
+            _each(
+                evidence,
+                f"Change of accuracy from the original, {split} set",
+                "paired; Newcombe",
+                RETRAINED,
+                lambda model: paired_change(of("original", "correct"), of(model, "correct")),
+                others,
+            ),
+            _each(
+                evidence,
+                f"Negative flips from the original, {split} set",
+                "share of records that were right and are wrong now; Wilson",
+                "as between two retrained models, not 0",
+                lambda model: negative_flips(
+                    of("original", "prediction"), of(model, "prediction"), of(model, "target")
+                ),
+                others,
+            ),
+        ]
+    if evidence.has("logits"):
+        rows += [
+            _each(
+                evidence,
+                f"Negative log-likelihood, {split} set",
+                "nats; normal interval",
+                RETRAINED,
+                lambda model: negative_log_likelihood(of(model, "logits"), of(model, "target")),
+            ),
+            _each(
+                evidence,
+                f"Expected calibration error, {split} set",
+                "15 bins; bootstrap",
+                RETRAINED,
+                lambda model: expected_calibration_error(of(model, "logits"), of(model, "target")),
+            ),
+        ]
+    return rows
+
+
+# ---------------------------------------------------------------------- membership
+
+
+def _membership_rows(evidence: Evidence) -> list[Row]:
+    against = "unseen records of its classes" if evidence.goal == "class" else "unseen records"
+    like = len(evidence.unseen_like_forgotten(evidence.models[0]))
+    if like < 2:
+        note = f"not run: needs 2 {against}, and there are {like}"
+        return [_each(evidence, AUC_NAME, note, "0.5", lambda model: None)]
+    sides = {model: plain_sides(evidence, model) for model in evidence.models}
+    forgotten = len(sides[evidence.models[0]].forget)
+    within = ", within classes" if sides[evidence.models[0]].forget_strata is not None else ""
+    rows = [
+        _each(
+            evidence,
+            AUC_NAME,
+            f"a forgotten record fits better than {against}{within}; DeLong, logit scale",
+            "0.5 for a random draw, else the retrained model's value",
+            lambda model: auc_interval(estimate_auc(sides[model])),
+        ),
+        _retain_row(evidence),
+    ]
+    if like >= FEWEST_UNSEEN:
+        rows += _tail_rows(evidence, sides, f"{ks_critical_distance(forgotten, like):.3f}")
+    else:
+        note = f"not run: needs {FEWEST_UNSEEN} {against}, and there are {like}"
+        rows.append(_each(evidence, "TPR at low FPR, KS distance, tail share", note, "–", lambda model: None))
+    return rows
+
+
+def _retain_row(evidence: Evidence) -> Row:
+    def retained(model: str) -> Interval:
+        splits = evidence.scores[model]
+        return auc_delong(-splits["retain"]["loss"], -splits["unseen"]["loss"])
+
+    note = "a retained record fits better than an unseen one: the leak that stays; DeLong, logit scale"
+    return _each(evidence, "AUC, retained against unseen", note, RETRAINED, retained)
+
+
+def _tail_rows(evidence: Evidence, sides: dict[str, Sides], critical: str) -> list[Row]:
+    some = sides[evidence.models[0]]
+    rows = []
+    for rate in (0.1, 0.01, 0.001):
+        name = f"TPR at {100 * rate:g} % FPR"
+        if len(some.unseen) >= minimum_negatives(rate):
+            note = "forgotten records above that share of the unseen ones; Clopper-Pearson"
+            rows.append(_each(evidence, name, note, f"{rate:g}", _tpr(sides, rate)))
+        else:
+            note = f"not run: needs {minimum_negatives(rate):,} unseen records, and there are {len(some.unseen):,}"
+            rows.append(_each(evidence, name, note, f"{rate:g}", lambda model: None))
+    rows += [
+        _each(
+            evidence,
+            "KS distance, forgotten against unseen",
+            "largest gap between the two distributions of margins; no interval",
+            f"below {critical} in 95 % of random draws",
+            lambda model: _ks(sides[model]),
+        ),
+        _each(
+            evidence,
+            "Forgotten beyond the unseen records' 95th loss percentile",
+            "Clopper-Pearson, given the percentile; tested by the exact exceedance test",
+            "0.05",
+            lambda model: tail_test(-sides[model].forget, -sides[model].unseen).share,
+        ),
+        _each(
+            evidence,
+            "Records singled out",
+            "share with a conformal p-value below the Benjamini-Hochberg line at 10 %; Wilson",
+            "0",
+            lambda model: _singled_out(sides[model]),
+        ),
+    ]
+    return rows
+
+
+def _tpr(sides: dict[str, Sides], rate: float) -> Callable[[str], Interval]:
+    return lambda model: tpr_at_fpr(sides[model].forget, sides[model].unseen, rate).tpr
+
+
+def _ks(sides: Sides) -> Interval:
+    found = ks_test(sides.forget, sides.unseen)
+    return Interval(found.statistic, found.statistic, found.statistic, found.n, "no interval", found.m)
+
+
+def _singled_out(sides: Sides) -> Interval:
+    p_values = conformal_p_values(sides.forget, sides.unseen, sides.forget_strata, sides.unseen_strata)
+    return wilson(int((benjamini_hochberg(p_values) <= 0.1).sum()), len(p_values))
+
+
+# ---------------------------------------------------------------------- numbers of other publications
+
+
+def _compatibility_rows(evidence: Evidence) -> list[Row]:
+    """The attacks that other publications report, to be laid beside theirs; they decide nothing."""
+    rows = [_logistic_row(evidence, signal) for signal in ("loss", "entropy") if evidence.has(signal)]
+    if evidence.has("logits") and evidence.kind == "single-label":
+        note = (
+            "compatibility number: share of forgotten records that an SVC on modified entropies, trained on retained "
+            "and unseen ones, calls unseen; Wilson"
+        )
+        rows.append(_each(evidence, "SVC attack, called unseen", note, RETRAINED, lambda model: _svc(evidence, model)))
+    return rows
+
+
+def _logistic_row(evidence: Evidence, signal: str) -> Row:
+    name = f"Logistic-regression attack on {'losses' if signal == 'loss' else 'entropies'}"
+    forget, unseen = evidence.pair(evidence.models[0], signal)
+    if min(len(forget), len(unseen)) < AT_LEAST:
+        note = f"compatibility number, not run: needs {AT_LEAST} records a side"
+        return _each(evidence, name, note, "0.5", lambda model: None)
+    found = {model: logistic_regression(*evidence.pair(model, signal)) for model in evidence.models}
+    note = "compatibility number, the paper's protocol: accuracy over 10 splits; Nadeau-Bengio interval"
+    nulls = "; ".join(f"{model} {each.null_low:.3f} to {each.null_high:.3f}" for model, each in found.items())
+    values = {
+        model: Interval(each.mean, each.low, each.high, each.records_per_side, "Nadeau-Bengio", each.records_per_side)
+        for model, each in found.items()
+    }
+    return Row(name=name, values=dict(values), note=note, null=f"by chance: {nulls}")
+
+
+def _svc(evidence: Evidence, model: str) -> Interval | None:
+    splits = evidence.scores[model]
+    values = [
+        modified_entropies(splits[split]["logits"], splits[split]["target"]) for split in ("forget", "retain", "unseen")
+    ]
+    if min(map(len, values[1:])) < AT_LEAST:
+        return None
+    scores = svc.svc(*values)
+    return wilson(int((scores < 0).sum()), len(scores))
+
+
+# ---------------------------------------------------------------------- beside one retrained reference
+
+
+def _reference_rows(evidence: Evidence) -> list[Row]:
+    others = [model for model in evidence.models if model != "retrained"]
+    rows = []
+    if len(evidence.unseen_like_forgotten("retrained")) >= 2:
+        note = "each record compared with itself under the reference (RMIA with one OUT model); DeLong, logit scale"
+        rows.append(
+            _each(
+                evidence,
+                CALIBRATED_NAME,
+                note,
+                "0.5, also where the forget set is no random draw",
+                lambda model: auc_interval(estimate_auc(calibrated_sides(evidence, model))),
+                others,
+            )
+        )
+    if evidence.kind == "single-label":
+        rows += _gap_rows(evidence, others)
+    if evidence.has("logits") and evidence.kind == "single-label":
+        rows += _distance_rows(evidence, others)
+    return rows
+
+
+def _gap_rows(evidence: Evidence, others: list[str]) -> list[Row]:
+    splits = [split for split in ("retain", "forget", "test") if split in evidence.splits]
+
+    def parts(model: str) -> list[Array]:
+        return [evidence.scores[model][split]["correct"] for split in splits]
+
+    def with_attack(model: str) -> list[Array]:
+        forget, unseen = evidence.pair(model, "loss")
+        return [*parts(model), forget < np.median(unseen)]
+
+    names = ", ".join(splits)
+    seeds = "that between two retrained models, not 0"
+    return [
+        _each(
+            evidence,
+            "Average gap to the reference",
+            f"mean |difference| of accuracy on {names} set and of attack success; simultaneous interval",
+            seeds,
+            lambda model: average_gap(with_attack(model), with_attack("retrained")),
+            others,
+        ),
+        _each(
+            evidence,
+            "ToW beside the reference",
+            f"product of 1 − |difference of accuracy| on {names} set; simultaneous interval",
+            f"{seeds.replace('not 0', 'not 1')}",
+            lambda model: tug_of_war(parts(model), parts("retrained")),
+            others,
+        ),
+    ]
+
+
+def _distance_rows(evidence: Evidence, others: list[str]) -> list[Row]:
+    def logits(model: str) -> Array:
+        array: Array = evidence.scores[model]["forget"]["logits"]
+        return array
+
+    seeds = "that between two retrained models, not 0"
+    measures: list[tuple[str, str, str, Callable[..., Interval]]] = [
+        ("JS divergence", "nats, from log-softmax; normal interval", "logits", js_divergence),
+        ("Activation distance", "L2 of softmax outputs; normal interval", "logits", activation_distance),
+        ("Churn", "share of records predicted otherwise; Wilson", "prediction", churn),
+    ]
+    rows = [
+        _each(
+            evidence,
+            f"{name} to the reference, {split} set",
+            note,
+            seeds,
+            _distance(evidence, split, array, function),
+            others,
+        )
+        for split in ("forget", "test")
+        if split in evidence.splits
+        for name, note, array, function in measures
+    ]
+    if "original" in evidence.models:
+        rows.append(
+            _each(
+                evidence,
+                "Nearer to the reference than to the original, forget set",
+                "share of records, by JS divergence; Wilson",
+                "as a model retrained with another seed",
+                lambda model: nearer_to_reference(logits(model), logits("original"), logits("retrained")),
+                ["unlearned"],
+            )
+        )
+    return rows
+
+
+def _distance(
+    evidence: Evidence, split: str, array: str, function: Callable[..., Interval]
+) -> Callable[[str], Interval]:
+    return lambda model: function(evidence.scores[model][split][array], evidence.scores["retrained"][split][array])
+
+
+# ---------------------------------------------------------------------- in one sentence
+
+
+def sentence(evidence: Evidence, rows: Sequence[Row]) -> str:
+    """The numbers that matter most in one sentence, from the rows alone."""
+    by_name = {row.name: row.values for row in rows}
+    label = TASK_SCORES[evidence.kind][0]
+    split = "test" if f"{label}, test set" in by_name else "unseen"
+    name = label if label.isupper() else label.lower()
+    forgotten = _told(by_name[f"{label}, forget set"], evidence.models)
+    utility = _told(by_name[f"{label}, {split} set"], evidence.models)
+    auc = by_name.get(CALIBRATED_NAME, by_name[AUC_NAME])
+    if auc[_judged(evidence.models)] is None:
+        attack = "too few unseen records of the forgotten classes are at hand to attack it"
+    else:
+        beside = "its losses beside a retrained model's" if CALIBRATED_NAME in by_name else "its losses"
+        attack = f"{beside} give a forgotten record away with AUC {_told(auc, evidence.models)}, where 0.5 is chance"
+    count = len(evidence.scores[evidence.models[0]]["forget"])
+    records = "the forgotten record" if count == 1 else f"the {count:,} forgotten records"
+    return f"On {records} the model's {name} is {forgotten}; {attack}; on the {split} set {name} is {utility}."
+
+
+def _judged(models: Sequence[str]) -> str:
+    """The model that an evaluation is about."""
+    return "unlearned" if "unlearned" in models else models[-1]
+
+
+def _told(values: dict[str, Interval | None], models: Sequence[str]) -> str:
+    """The judged model's number with its interval, those of the others in brackets."""
+    names = {"original": "before", "retrained": "retrained without them"}
+    others = [f"{names[model]} {each.value:.3f}" for model in names if (each := values.get(model)) is not None]
+    return f"{values[_judged(models)]}" + (f" ({', '.join(others)})" if others else "")

@@ -1,0 +1,31 @@
+"""A row of the report: one number for each model, with its interval, what a perfect unlearning scores, and how it was
+obtained. A number that cannot be computed is None, and the row's note says what it would need."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from nablatau.statistics import Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One number, for each model.
+
+    Attributes:
+        name: what is measured, with its split.
+        values: by model; None where it cannot be computed.
+        note: how number and interval were obtained, or what is missing.
+        null: what a perfect unlearning would score.
+        headline: whether it stands in the short table.
+    """
+
+    name: str
+    values: dict[str, Interval | None]
+    note: str
+    null: str
+    headline: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON-able values."""
+        values = {model: None if each is None else vars(each) for model, each in self.values.items()}
+        return {"name": self.name, "note": self.note, "null": self.null, "values": values}
