@@ -79,8 +79,8 @@ def test_a_write_that_fails_leaves_nothing(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nablatau.api.render", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setattr("nablatau.api.save_weights", full_disk)
+    with pytest.raises(CheckpointError, match=r"could not be written: .*No space left"):
         forgotten.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 

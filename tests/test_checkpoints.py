@@ -86,3 +86,6 @@ def test_a_killed_run_leaves_nothing_under_the_name(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     assert not (tmp_path / "out").exists()
     assert all(name.startswith(".out.") for name in os.listdir(tmp_path))
+    with whole_folder(tmp_path / "out"):  # what the killed run left does not stand in the way
+        pass
+    assert (tmp_path / "out").exists()

@@ -1,6 +1,7 @@
 """The command line: what it writes, what it prints, its exit codes, and every bad input with its message."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from nablatau.cli import main
+from nablatau.evaluation import Word
 
 PROJECT = """
 import torch
@@ -37,6 +39,17 @@ def project(**changes):
 
 def named():
     return project(ids=[f"id-{i}" for i in range(90)], recipe=nablatau.Recipe(epochs=2, learning_rate=0.1))
+
+def numbered():
+    import numpy as np
+    return project(ids=np.arange(100, 190), groups=np.arange(90) // 9)
+
+def unseen_missing():
+    return project(holdout_set=None)
+
+def from_helper():
+    from helper_beside_it import size
+    return project(holdout_set=records(size, 2))
 
 def overlapping():
     return project(holdout_set=records(90, 1))
@@ -109,14 +122,25 @@ def test_evaluate_any_weights(project_file: Path, tmp_path: Path, capsys: pytest
     forgotten = json.loads(capsys.readouterr().out)
     weights = ["--weights", tmp_path / "out" / "model.safetensors"]
     page = tmp_path / "report.html"
-    code = run("evaluate", f"{project_file}:named", *choice, *weights, "--retrain", "--out", page, "--json")
-    assert code == 0
+    saved = tmp_path / "evidence"
+    places = ["--out", page, "--evidence", saved]
+    code = run("evaluate", f"{project_file}:named", *choice, *weights, "--tier", 2, *places, "--json")
     found = json.loads(capsys.readouterr().out)
     by_name = {row["name"]: row["values"] for row in found["rows"]}
     for row in forgotten["rows"]:
         assert row["values"]["unlearned"] == by_name[row["name"]]["unlearned"]
     assert by_name["Accuracy, test set"].keys() == {"original", "unlearned", "retrained"}
     assert page.exists()
+    assert code == Word(found["verdict"]).exit_code
+    again = tmp_path / "again.html"
+    assert run("report", saved, "--out", again, "--json") == code
+    reported = json.loads(capsys.readouterr().out)
+    assert reported["rows"] == found["rows"]
+    assert reported["findings"] == found["findings"]
+    assert again.read_text() == page.read_text()
+    (saved / "unlearned.forget.npz").write_bytes(b"something else")
+    assert run("report", saved) == 1
+    assert "does not fit the hash in evidence.json" in capsys.readouterr().err
 
 
 def wrong(options: list[Any]) -> Any:
@@ -142,8 +166,16 @@ def wrong(options: list[Any]) -> Any:
         ("project", ["--fraction", "0.1", "--method", "nablatau"], "Did you mean nabla_tau?"),
         ("project", ["--fraction", "0.1", "--preset", "papr"], "Did you mean paper?"),
         ("project", ["--fraction", "0.1", "--method", "retrain"], "retrain trains from fresh weights and needs the"),
-        ("project", ["--fraction", "0.1", "--retrain"], "by the project's recipe, and it has none"),
+        ("project", ["--fraction", "0.1", "--tier", "2"], "by the project's recipe, and it has none"),
         ("project", ["--fraction", "0.1", "--method", "finetune", "--preset", "paper"], "finetune has none"),
+        ("numbered", ["--ids", 3], "no training record has the id [3] (ids are such as [100, 101, 102])"),
+        ("project", ["--ids", "²"], "Whole numbers are needed here"),
+        ("project", ["--fraction", "0.1", "--seed", "-1"], "seed must be a whole number of 0 or more, not -1"),
+        ("project", ["--fraction", "0.1", "--fraction-seed", "-1"], "seed must be a whole number of 0 or more"),
+        ("project", ["--fraction", "0.1", "--device", "gpu"], "device 'gpu' cannot be used"),
+        ("project", ["--fraction", "0.1", "--batch-size", "0"], "batch_size must be above 0"),
+        ("named", ["--fraction", "0.1", "--method", "retrain", "--batch-size", "8"], "retrain has no batch size"),
+        ("unseen_missing", ["--fraction", "0.1"], "A part of the training set cannot serve"),
         ("overlapping", ["--fraction", "0.1"], "90 of 90 holdout records are also training records"),
         ("reduced", ["--fraction", "0.1"], "pass reduction='none' to the loss function"),
         ("nothing", ["--fraction", "0.1"], "returned a NoneType. It must return nablatau.Project"),
@@ -175,6 +207,51 @@ def test_a_loss_that_is_no_number_has_its_own_exit_code(
     assert run("forget", f"{project_file}:diverging", "--fraction", 0.1, "--out", tmp_path / "out") == 3
     assert "is nan at step 0" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_ids_and_groups_in_arrays_and_files_from_other_editors(
+    project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "ids.txt"
+    file.write_bytes("\ufeff100\r\n\r\n103 \r\n".encode())
+    target = f"{project_file}:numbered"
+    assert run("forget", target, "--forget-ids", file, "--out", tmp_path / "a", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["run"]["request"]["forget"] == 2
+    assert run("forget", target, "--forget-group", 3, "--out", tmp_path / "b", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["run"]["request"]["forget"] == 9
+
+
+def test_a_project_may_import_what_lies_beside_it(project_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "helper_beside_it.py").write_text("size = 50\n")
+    path = list(sys.path)
+    assert run("forget", f"{project_file}:from_helper", "--fraction", 0.1, "--out", tmp_path / "out") == 0
+    assert sys.path == path
+
+
+def test_a_place_that_cannot_be_written_is_known_before_any_work(
+    project_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("forget", f"{project_file}:broken", "--fraction", 0.1, "--out", "/proc/nothing/out") == 1
+    assert "cannot be made" in capsys.readouterr().err
+    options = ["--fraction", 0.1, "--weights", "x.safetensors", "--out", "report.pdf"]
+    assert run("evaluate", f"{project_file}:broken", *options) == 1
+    assert "must end in .html" in capsys.readouterr().err
+
+
+def test_control_c_says_so_and_leaves_nothing(project_file: Path, tmp_path: Path) -> None:
+    project_file.write_text(
+        PROJECT + "\ndef slow():\n    print('ready', flush=True)\n    import time; time.sleep(60)\n"
+    )
+    command = [sys.executable, "-m", "nablatau.cli", "forget", f"{project_file}:slow"]
+    command += ["--fraction", "0.1", "--out", str(tmp_path / "out")]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    assert started.stdout.readline() == "ready\n"
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate(timeout=30)
+    assert started.returncode == 130
+    assert errors.strip() == "nablatau: interrupted"
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"my_project.py"}
 
 
 def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

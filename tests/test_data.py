@@ -8,10 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from nablatau import TrainingData
 from nablatau.errors import OverlapError, RequestError
+from nablatau.records import read_labels
 from small import random_set
 
 
@@ -154,7 +155,7 @@ def test_copies_in_the_retain_set_are_reported_and_can_be_forgotten_too() -> Non
 
 def test_columns_that_do_not_fit() -> None:
     train, holdout = random_set(6, 1), random_set(4, 2)
-    with pytest.raises(RequestError, match="ids has 5 entries and train_set 6 records"):
+    with pytest.raises(RequestError, match="ids has 5 entries for 6 records"):
         TrainingData(train, holdout, list(range(5)))
     with pytest.raises(RequestError, match=r"ids repeat: \[1\]"):
         TrainingData(train, holdout, [0, 1, 1, 2, 3, 4])
@@ -172,7 +173,7 @@ def test_random_transforms_are_refused() -> None:
         def __getitem__(self, position: int) -> tuple[torch.Tensor, int]:
             return torch.randn(3), 0
 
-    with pytest.raises(RequestError, match="Record 0 differs when it is read twice"):
+    with pytest.raises(RequestError, match="Record 0 differs when it is read again"):
         TrainingData(Augmented(), random_set(4, 1))
     assert TrainingData(Augmented(), random_set(4, 1), check_content=False).forget_ids([1])
 
@@ -192,3 +193,57 @@ def test_records_of_any_form_are_hashed() -> None:
         TrainingData(make(0), [Visit(f"visit {i}", np.full(4, i), 1) for i in range(6)])
     with pytest.raises(RequestError, match="A record holds a object"):
         TrainingData([(object(), 1)] * 3, make(1))
+
+
+def test_columns_may_be_arrays_and_tensors() -> None:
+    train, holdout = random_set(6, 1), random_set(4, 2)
+    for ids in (np.arange(10, 16), torch.arange(10, 16)):
+        data = TrainingData(train, holdout, ids, groups=torch.arange(6) // 2)
+        assert ids_of(data.forget_ids(np.array([11, 13])).forget_set) == [11, 13]
+        assert ids_of(data.forget_ids(torch.tensor([12])).forget_set) == [12]
+        assert ids_of(data.forget_group(1).forget_set) == [12, 13]
+    with pytest.raises(RequestError, match=r"ids repeat: \[1\]"):
+        TrainingData(train, holdout, np.array([0, 1, 1, 2, 3, 4]))
+
+
+def test_labels_of_any_kind_keep_their_records_apart() -> None:
+    train, holdout = random_set(6, 1), random_set(4, 2)
+    pairs = [(0, 1), (0, 2), (1, 1), (0, 1), (1, 1), (0, 2)]
+    data = TrainingData(train, holdout, labels=pairs)
+    assert ids_of(data.forget_class((0, 1)).forget_set) == [0, 3]
+    subset = Subset(train, [5, 3, 1])
+    assert read_labels(subset).tolist() == train.tensors[1][[5, 3, 1]].tolist()
+
+
+def test_classes_are_compared_with_unseen_records_of_the_same_classes() -> None:
+    train, holdout = random_set(30, 1), random_set(40, 2)
+    labels = holdout.tensors[1].numpy()
+    request = TrainingData(train, holdout).forget_class(0, 2)
+    assert request.evaluation_set is not None
+    assert request.comparable is not None
+    compared = labels[request.evaluation_set.positions[request.comparable]]
+    assert set(compared) == {0, 2}
+    assert len(compared) == np.isin(labels[request.evaluation_set.positions], [0, 2]).sum()
+    ages = ["old" if i % 3 else "young" for i in range(30)]
+    assert TrainingData(train, holdout, labels=ages).forget_class("old").comparable is None
+    known = TrainingData(train, holdout, labels=ages, holdout_labels=["old"] * 10 + ["young"] * 30)
+    positions = known.forget_class("old").comparable
+    assert positions is not None
+    assert 0 < len(positions) < 10
+    everything = TrainingData(train, holdout).forget_ids([1]).comparable
+    assert everything is not None
+    assert everything.tolist() == list(range(20))
+
+
+def test_arrays_of_objects_are_hashed_by_what_they_hold() -> None:
+    def records() -> list[Any]:
+        return [(np.array([f"name {i}", i], dtype=object), 0) for i in range(5)]
+
+    with pytest.raises(OverlapError, match="5 of 5"):
+        TrainingData(records(), records())
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5])
+def test_bad_seeds(data: TrainingData, seed: Any) -> None:
+    with pytest.raises(RequestError, match="seed must be a whole number"):
+        data.forget_fraction(0.1, seed=seed)

@@ -1,6 +1,8 @@
 """The first battery: scores against naive ones, the right comparison for classes, and what a small set gets."""
 
+import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 import nablatau
 from nablatau import Objective, Project, TrainingData
-from nablatau.errors import EvidenceError
+from nablatau.errors import EvidenceError, SettingsError
 from nablatau.evaluation import AUC_NAME, TASK_SCORES, summarise
 from nablatau.evaluation.membership import estimate_auc, plain_sides
 from nablatau.evidence import Evidence, collect
@@ -153,3 +155,78 @@ def test_identity_and_retrained_bracket_the_truth(digits_project: Project) -> No
         gaps.append([estimate_auc(plain_sides(evidence, name)).value for name in models])
     original, retrained = np.mean(gaps, axis=0)
     assert original - retrained > 0.02
+
+
+def kinds() -> list[tuple[Objective, Any]]:
+    own = Objective.of_loss(
+        lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="none")
+    )
+    return [
+        (Objective.classification(), lambda x: x[:, :3].argmax(1)),
+        (Objective.multi_label(), lambda x: (x[:, :3] > 3).float()),
+        (Objective.regression(), lambda x: x[:, :3]),
+        (own, lambda x: x[:, :3].argmax(1)),
+    ]
+
+
+@pytest.mark.parametrize(("objective", "label"), kinds(), ids=["classes", "labels", "regression", "loss"])
+@pytest.mark.parametrize("count", [1, 2, 30])
+def test_any_number_of_records_of_any_kind_is_evaluated(objective: Objective, label: Any, count: int) -> None:
+    inputs, unseen = random_set(60, 1).tensors[0], random_set(80, 2).tensors[0]
+    data = TrainingData(TensorDataset(inputs, label(inputs)), TensorDataset(unseen, label(unseen)))
+    request = data.forget_ids(range(count))
+    result = nablatau.forget(small_network(), request, objective)
+    evaluation = nablatau.evaluate(small_network(), result, request, objective, reference=small_network(seed=3))
+    json.loads(json.dumps(evaluation.to_json(), allow_nan=False))
+    assert evaluation.table(full=True)
+    assert "nan" not in evaluation.answer
+
+
+def test_a_class_request_without_known_unseen_classes_says_so(objective: Objective) -> None:
+    train, holdout = random_set(60, 1), random_set(80, 2)
+    ages = ["old" if i % 3 else "young" for i in range(60)]
+    request = TrainingData(train, holdout, labels=ages).forget_class("young")
+    evaluation = nablatau.evaluate(small_network(), small_network(seed=1), request, objective)
+    row = next(row for row in evaluation.rows if row.name == AUC_NAME)
+    assert set(row.values.values()) == {None}
+    assert "0 are known" in row.note
+    assert evaluation.verdict.findings[0].word == "NO POWER"
+
+
+def test_scoring_leaves_no_inference_tensors_behind(objective: Objective) -> None:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 3)
+            self.table: torch.Tensor | None = None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if self.table is None:
+                self.table = torch.ones(6) * 2
+            return self.linear(x * self.table)
+
+    model, records = Caching(), Records.all_of(random_set(12, 1))
+    score(model, records, objective)
+    objective.mean_loss(model, records.dataset.tensors, 12).backward()  # type: ignore[attr-defined]
+
+
+def test_evaluation_draws_from_its_own_seed(objective: Objective) -> None:
+    class Noisy(TensorDataset):
+        def __getitem__(self, position: Any) -> Any:
+            inputs, label = super().__getitem__(position)
+            return inputs + torch.randn(6), label
+
+    data = TrainingData(Noisy(*random_set(60, 1).tensors), random_set(80, 2), check_content=False)
+    request, state = data.forget_fraction(0.3), torch.get_rng_state()
+    found = [
+        nablatau.evaluate(small_network(), small_network(seed=1), request, objective, seed=seed).to_json()["rows"]
+        for seed in (0, 0, 1)
+    ]
+    assert found[0] == found[1] != found[2]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_result_of_another_request_is_refused(data: TrainingData, objective: Objective) -> None:
+    result = nablatau.forget(small_network(), data.forget_ids([1]), objective)
+    with pytest.raises(SettingsError, match="made for another request"):
+        nablatau.evaluate(small_network(), result, data.forget_ids([2]), objective)

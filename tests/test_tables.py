@@ -37,7 +37,6 @@ def test_methods_are_final_frozen_and_documented(method: type[Method]) -> None:
     assert METHODS[method.name] is method
     assert method.__bases__ == (Method,)
     assert method.source
-    assert dataclasses.fields(method) is not None
     assert method.__dataclass_params__.frozen  # type: ignore[attr-defined]
     for field in dataclasses.fields(method):
         assert field.name in (inspect.getdoc(method) or ""), f"{field.name} is not explained"

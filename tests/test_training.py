@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from nablatau import Finetune, NablaTau, Objective, Recipe, Runtime, TrainingData
-from nablatau.errors import NonFiniteLossError, SettingsError
+from nablatau.errors import NonFiniteLossError, ObjectiveError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.recipes import train
 from nablatau.records import Records
@@ -235,8 +235,127 @@ def test_progress_is_drawn_on_request(
     Finetune().unlearn(model, request, objective)
     assert capfd.readouterr() == ("", "")
     Finetune().unlearn(model, request, objective, runtime=Runtime(progress=True))
-    assert capfd.readouterr().out == ""
+    shown = capfd.readouterr()
+    assert shown.out == ""
+    assert "fine-tuning" in shown.err
 
 
 def test_linear_decay() -> None:
     assert [linear_decay(1.0, 0.0, i, 4) for i in range(6)] == [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+
+
+def test_a_data_set_of_ones_own_is_read_through_its_own_method(objective: Objective) -> None:
+    class Doubled(TensorDataset):
+        def __getitem__(self, position: Any) -> Any:
+            inputs, label = super().__getitem__(position)
+            return inputs * 2, label
+
+    records = Records.all_of(Doubled(*random_set(10, 1).tensors))
+    batch = next(iter(Loader(records, objective, batch_size=10, device=torch.device("cpu"))))
+    assert torch.equal(batch.data[0], random_set(10, 1).tensors[0] * 2)
+
+
+class Noisy(Dataset[Any]):
+    """Random transforms from every generator that a user's data set may draw from."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, position: int) -> Any:
+        return torch.tensor([torch.rand(1).item(), np.random.rand(), random.random()]), 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_random_transforms_differ_between_passes_and_seeds_and_repeat_with_the_seed(
+    objective: Objective, workers: int
+) -> None:
+    def two_passes(seed: int) -> list[torch.Tensor]:
+        with isolated_randomness(seed):
+            loader = Loader(
+                Records.all_of(Noisy()), objective, batch_size=6, device=torch.device("cpu"), workers=workers
+            )
+            return [next(iter(loader)).data[0] for _ in range(2)]
+
+    first, second = two_passes(0)
+    again, other = two_passes(0), two_passes(1)
+    columns = slice(0, 3) if workers == 0 else slice(0, 1)  # torch seeds its own generator in reading processes
+    assert torch.equal(first[:, columns], again[0][:, columns])
+    assert (first[:, columns] != second[:, columns]).any(dim=0).all()
+    assert (first[:, columns] != other[0][:, columns]).any(dim=0).all()
+
+
+def test_a_last_batch_of_one_record_does_not_break_batch_norm(data: TrainingData, objective: Objective) -> None:
+    records = Records.all_of(random_set(33, 1))
+    recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=16, build=lambda: small_network(batch_norm=True))
+    assert train(recipe, records, objective, seed=0)
+    loader = Loader(records, objective, batch_size=16, device=torch.device("cpu"), merge_single=True)
+    assert [batch.size for batch in loader] == [16, 17]
+    assert len(loader) == 2
+    request = data.forget_ids([3])
+    with pytest.raises(SettingsError, match="Use mode='eval'"):
+        NablaTau(mode="train").unlearn(small_network(batch_norm=True), request, objective)
+    assert NablaTau(mode="train").unlearn(small_network(), request, objective)
+
+
+def test_tau_is_measured_in_eval_mode_whatever_the_mode_of_the_steps(data: TrainingData, objective: Objective) -> None:
+    model, request = small_network(batch_norm=True), data.forget_fraction(0.2)
+    done = NablaTau(mode="train").unlearn(model, request, objective)
+    inputs, labels = data.holdout_set.tensors  # type: ignore[union-attr]
+    unseen = request.holdout_set.positions
+    expected = nn.functional.cross_entropy(model(inputs[unseen]), labels[unseen]).item()
+    assert done.history.columns["tau"][0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_fp16_scales_the_loss(data: TrainingData, objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
+    scales: list[float] = []
+    original = torch.amp.GradScaler.step
+
+    def step(self: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> float | None:
+        scales.append(self.get_scale())
+        return original(self, optimizer)
+
+    monkeypatch.setattr(torch.amp.GradScaler, "step", step)
+    request = data.forget_fraction(0.2)
+    Finetune().unlearn(small_network(), request, objective, runtime=Runtime(precision="fp16"))
+    assert min(scales) > 1
+    scales.clear()
+    Finetune().unlearn(small_network(), request, objective)
+    assert set(scales) == {1.0}
+
+
+def test_frozen_parts_are_not_redrawn(objective: Objective) -> None:
+    model = small_network()
+    model[0].requires_grad_(False)
+    with pytest.raises(SettingsError, match="2 parameters do not require a gradient"):
+        train(Recipe(epochs=1, learning_rate=0.1), Records.all_of(random_set(9, 1)), objective, like=model, seed=0)
+
+
+def test_models_that_cannot_be_copied_are_named(data: TrainingData, objective: Objective) -> None:
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(6, 3)
+            self.cache: torch.Tensor | None = None
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.cache = self.linear(x)
+            return self.cache
+
+    model = Caching()
+    model(torch.zeros(1, 6))
+    with pytest.raises(SettingsError, match="cannot be copied, and it must not be changed"):
+        Finetune().unlearn(model, data.forget_fraction(0.1), objective)
+
+
+def test_labels_without_a_logit(objective: Objective) -> None:
+    inputs = random_set(20, 1).tensors[0]
+    for labels, shown in ((torch.full((20,), 3), r"\[3\]"), (torch.full((20,), -1), r"\[-1\]")):
+        data = TrainingData(TensorDataset(inputs, labels), random_set(10, 2))
+        with pytest.raises(ObjectiveError, match=f"from 0 to 2; this batch has {shown}"):
+            Finetune().unlearn(small_network(), data.forget_ids([1]), objective)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_devices_that_are_not_there(device: str) -> None:
+    with pytest.raises(SettingsError, match=f"device '{device}' cannot be used"):
+        Runtime(device=device)

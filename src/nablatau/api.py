@@ -20,7 +20,7 @@ from torch import nn
 
 from nablatau.checkpoints import WEIGHTS_NAME, save_weights, whole_file, whole_folder
 from nablatau.data import Request
-from nablatau.errors import SettingsError
+from nablatau.errors import CheckpointError, SettingsError
 from nablatau.evaluation import Row, Verdict, judge, sentence, summarise
 from nablatau.evidence import Cost, Evidence, collect
 from nablatau.fingerprints import Readable, weights_digest
@@ -29,7 +29,7 @@ from nablatau.methods.retrain import Retrain
 from nablatau.objectives import Objective, describe
 from nablatau.recipes import Recipe
 from nablatau.report import Page, render
-from nablatau.runtime import Runtime
+from nablatau.runtime import Runtime, isolated_randomness
 from nablatau.training import History
 
 
@@ -77,19 +77,34 @@ class Forgotten:
         Raises:
             CheckpointError: the folder exists, or cannot be made.
         """
-        folder = Path(folder)
+        with whole_folder(Path(folder)) as part:
+            self.write_into(part, evaluation)
+        return Path(folder)
+
+    def write_into(self, folder: Path, evaluation: "Evaluation | None" = None) -> None:
+        """Write what `save` writes into a folder that is there.
+
+        Args:
+            folder: an empty folder.
+            evaluation: to be shown in the report.
+
+        Raises:
+            CheckpointError: a file cannot be written, for instance because the disk is full.
+        """
         salt = secrets.token_hex(16)
         hashed = {"salted_sha256": salted_digests(self.request.forget_set.ids_at(range(self.forgotten)), salt)}
         record = self.record | {"forget_ids": hashed}
         if evaluation is not None:
+            record |= {"evaluated": evaluation.record["evaluated"]}
             record["evaluation"] = evaluation.to_json()
-        with whole_folder(folder) as part:
-            save_weights(self.model, part / WEIGHTS_NAME, {"nablatau_run": self.record["model_after"]})
-            (part / "run.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
-            (part / "ids.salt").write_text(salt + "\n", encoding="utf-8")
-            page = _page(record, evaluation, self.history)
-            (part / "report.html").write_text(render(page), encoding="utf-8")
-        return folder
+        page = render(_page(record, evaluation, self.history))
+        try:
+            save_weights(self.model, folder / WEIGHTS_NAME, {"nablatau_run": self.record["model_after"]})
+            (folder / "run.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
+            (folder / "ids.salt").write_text(salt + "\n", encoding="utf-8")
+            (folder / "report.html").write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(f"The run could not be written: {error}. Nothing was kept of it.") from error
 
     @property
     def forgotten(self) -> int:
@@ -102,7 +117,7 @@ class Evaluation:
     """What the evidence says.
 
     Attributes:
-        evidence: per-example arrays of each model on each split; `evidence.save(folder)` keeps them.
+        evidence: per-example arrays of each model on each split.
         rows: the numbers, each with interval and sample sizes.
         verdict: what they say together.
         record: of the run that made the unlearned model, where nablatau made it.
@@ -125,6 +140,34 @@ class Evaluation:
         """The evaluation of evidence: arithmetic on its arrays, no model needed."""
         rows, verdict = summarise(evidence), judge(evidence)
         return cls(evidence=evidence, rows=rows, verdict=verdict, record=record, history=history)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Evaluation":
+        """The evaluation of evidence that `save_evidence` wrote.
+
+        Args:
+            folder: of saved evidence.
+
+        Raises:
+            EvidenceError: it is not whole, was changed, or has a newer format.
+        """
+        evidence = Evidence.load(folder)
+        record = json.loads((Path(folder) / "record.json").read_text(encoding="utf-8"))
+        return cls.of(evidence, record)
+
+    def save_evidence(self, folder: str | Path) -> Path:
+        """Write the per-example arrays, with their hashes and record ids, and the record, into a new folder.
+
+        Args:
+            folder: must not exist yet.
+
+        Raises:
+            CheckpointError: the folder exists, or cannot be made.
+        """
+        with whole_folder(Path(folder)) as part:
+            self.evidence.write_into(part)
+            (part / "record.json").write_text(json.dumps(self.record, indent=1, default=str), encoding="utf-8")
+        return Path(folder)
 
     def table(self, *, full: bool = False) -> str:
         """The rows that could be computed, and the costs, as text.
@@ -166,9 +209,7 @@ class Evaluation:
             SettingsError: another ending.
         """
         file = Path(file)
-        if file.suffix not in (".html", ".htm"):
-            raise SettingsError(f"The report is an HTML page; {file} must end in .html.")
-        file.absolute().parent.mkdir(parents=True, exist_ok=True)
+        check_page_name(file)
         with whole_file(file) as part:
             part.write_text(render(_page(self.record, self, self.history)), encoding="utf-8")
         return file
@@ -268,8 +309,14 @@ def evaluate(
 
     Raises:
         EvidenceError: nothing unseen is left to compare with, or a loss is not finite.
+        SettingsError: the result was made for another request.
     """
     result = unlearned if isinstance(unlearned, Forgotten) else None
+    if result is not None and result.request is not request:
+        raise SettingsError(
+            "The result was made for another request than the one to be evaluated, so the numbers would be about other "
+            "records. Pass the request that was given to forget()."
+        )
     models = {"original": original, "unlearned": unlearned.model if isinstance(unlearned, Forgotten) else unlearned}
     costs = {"unlearned": result.cost} if result else {}
     if reference is None and recipe is not None:
@@ -278,9 +325,26 @@ def evaluate(
         costs["retrained"] = Cost(seconds=made.seconds, trained_samples=made.history.trained_samples)
     if reference is not None:
         models["retrained"] = reference
-    evidence = collect(models, request, objective, test_set=test_set, costs=costs, runtime=runtime)
+    with isolated_randomness(seed):
+        evidence = collect(models, request, objective, test_set=test_set, costs=costs, runtime=runtime)
     record = result.record if result else {"request": describe_request(request), "versions": versions()}
-    return Evaluation.of(evidence, record, result.history if result else None)
+    how = {
+        "seed": seed,
+        "models": {name: weights_digest(model) for name, model in models.items()},
+        "reference_recipe": recipe.settings() if recipe is not None and "retrained" in costs else None,
+        "runtime": vars(runtime or Runtime()),
+    }
+    return Evaluation.of(evidence, record | {"evaluated": how}, result.history if result else None)
+
+
+def check_page_name(file: Path) -> None:
+    """Refuse a report that would not be opened as a page.
+
+    Raises:
+        SettingsError: the name does not end in .html.
+    """
+    if file.suffix not in (".html", ".htm"):
+        raise SettingsError(f"The report is an HTML page; {file} must end in .html.")
 
 
 def describe_request(request: Request) -> dict[str, Any]:

@@ -6,6 +6,7 @@ final place and renamed, so a run that is killed leaves no half-written folder u
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,9 +76,11 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         CheckpointError: it exists, or cannot be made.
     """
     check_free(folder)
-    part = folder.absolute().parent / f".{folder.name}.{os.getpid()}.part"
+    parent = folder.absolute().parent
     try:
-        part.mkdir(parents=True)
+        parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}.", suffix=".part"))
+        part.chmod(0o755)
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be made: {error}. Name a folder that can be written.") from error
     try:
@@ -91,8 +94,19 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(file: Path) -> Iterator[Path]:
-    """A temporary file that takes the place of `file` at the end, or is removed if an error ends the block."""
-    part = file.absolute().parent / f".{file.name}.{os.getpid()}.part"
+    """A temporary file that takes the place of `file` at the end, or is removed if an error ends the block.
+
+    Raises:
+        CheckpointError: nothing can be written there.
+    """
+    try:
+        file.absolute().parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.absolute().parent, prefix=f".{file.name}.", suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        part.chmod(0o644)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be written: {error}. Name a file that can.") from error
     try:
         yield part
         part.replace(file)

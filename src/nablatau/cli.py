@@ -1,10 +1,12 @@
 """The command line: parse, make settings, one call, print. Nothing is computed here.
 
 Exit codes: 0 done · 1 a request, setting, project, data set or file is wrong, and the message says what to do ·
-2 the command line itself is wrong · 3 a run stopped at a loss that is no number · 130 interrupted.
+2 the command line itself is wrong · 3 a run stopped at a loss that is no number · 130 interrupted. `evaluate` and
+`report` follow the verdict: 0 for EQUIVALENT and NOT DETECTED, 10 to 15 for the others (`Word`), so that they can gate.
 Results go to standard output, progress and errors to standard error.
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Hashable, Sequence
@@ -21,13 +23,19 @@ if TYPE_CHECKING:
     from nablatau.projects import Project
     from nablatau.runtime import Runtime
 
+Tier = Literal[1, 2]
 EXIT_WRONG, EXIT_USAGE, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 app = App(
     name="nablatau",
     help="Make a trained model forget chosen training records, and show with evidence whether it did.",
-    help_epilogue="Exit codes: 0 done, 1 wrong input, 2 wrong command line, 3 the loss became no number.",
+    help_epilogue=(
+        "Exit codes: 0 done, 1 wrong input, 2 wrong command line, 3 the loss became no number. evaluate and report: "
+        "0 equivalent or not detected, 10 audit invalid, 11 leak detected, 12 over-forgetting, 13 recoverable, "
+        "14 utility lost, 15 no power."
+    ),
     version_flags=["--version"],
+    suppress_keyboard_interrupt=False,
 )
 
 
@@ -63,6 +71,10 @@ class How:
     "Of the forward passes."
     clip_norm: float | None = None
     "Largest norm of the gradient; no clipping unless given."
+    workers: int = 0
+    "Processes that read data beside the run."
+    evaluation_batch_size: int = 1024
+    "Examples in a forward pass without gradients."
     json: Annotated[bool, Parameter(negative="")] = False
     "Print one JSON object instead of text."
 
@@ -80,7 +92,7 @@ def demo(*, out: Path | None = None, how: How | None = None) -> None:
     how = how or How()
     folder = out or _free_folder("nablatau-demo")
     choice = Choice(fraction=0.15)
-    _forget("digits", choice, _method(None, None), folder, True, how)
+    _forget("digits", choice, _method(None, None, None), folder, 2, how)
 
 
 @app.command
@@ -91,7 +103,8 @@ def forget(
     choice: Choice | None = None,
     method: str | None = None,
     preset: str | None = None,
-    retrain: bool = False,
+    batch_size: int | None = None,
+    tier: Tier = 1,
     how: How | None = None,
 ) -> None:
     """Make a model forget, and write weights, record and report into a new folder.
@@ -100,9 +113,10 @@ def forget(
         out: new folder.
         method: name of a method (see list); nabla_tau unless given.
         preset: settings of nabla_tau: paper or paper-text.
-        retrain: also train a reference model on the retain set, by the project's recipe, for the report.
+        batch_size: examples in a batch; the method's own unless given.
+        tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe.
     """
-    _forget(target, choice or Choice(), _method(method, preset), out, retrain, how or How())
+    _forget(target, choice or Choice(), _method(method, preset, batch_size), out, tier, how or How())
 
 
 @app.command
@@ -112,24 +126,31 @@ def evaluate(
     weights: Path,
     choice: Choice | None = None,
     reference: Path | None = None,
-    retrain: bool = False,
+    tier: Tier = 1,
     out: Path | None = None,
+    evidence: Path | None = None,
     how: How | None = None,
-) -> None:
-    """Show whether given weights have forgotten, whatever made them.
+) -> int:
+    """Show whether given weights have forgotten, whatever made them. The exit code follows the verdict.
 
     Args:
         weights: .safetensors file of the model that is said to have forgotten.
         reference: .safetensors file of a model trained from scratch without the records.
-        retrain: train such a reference by the project's recipe.
+        tier: 1 the model alone; 2 also a reference model, given or retrained by the project's recipe.
         out: file for the report, ending in .html.
+        evidence: new folder for the per-example arrays, from which `nablatau report` makes the report again.
     """
     import copy
 
+    from nablatau.api import check_page_name
     from nablatau.api import evaluate as evaluate_models
-    from nablatau.checkpoints import load_weights
+    from nablatau.checkpoints import check_free, load_weights
 
     how = how or How()
+    if out is not None:
+        check_page_name(out)
+    if evidence is not None:
+        check_free(evidence)
     project = _project(target, how)
     request = _request(project, choice or Choice())
     unlearned = load_weights(copy.deepcopy(project.model), weights)
@@ -140,13 +161,35 @@ def evaluate(
         request,
         project.objective,
         reference=known,
-        recipe=_recipe(project) if retrain else None,
+        recipe=_recipe(project) if tier == 2 and known is None else None,
         test_set=project.test_set,
         seed=how.seed,
         runtime=_runtime(how),
     )
-    place = None if out is None else evaluation.save(out)
-    _print(how, evaluation, request, {"report": str(place)} if place else {})
+    places = {}
+    if evidence is not None:
+        places["evidence"] = str(evaluation.save_evidence(evidence))
+    if out is not None:
+        places["report"] = str(evaluation.save(out))
+    _print(how, evaluation, request.duplicate_ids, places)
+    return evaluation.verdict.word.exit_code
+
+
+@app.command
+def report(evidence: Path, *, out: Path | None = None, json: Annotated[bool, Parameter(negative="")] = False) -> int:
+    """Make the report again from saved evidence alone. The exit code follows the verdict.
+
+    Args:
+        evidence: folder that `nablatau evaluate --evidence` wrote.
+        out: file for the report, ending in .html.
+        json: print one JSON object instead of text.
+    """
+    from nablatau.api import Evaluation
+
+    evaluation = Evaluation.load(evidence)
+    places = {"report": str(evaluation.save(out))} if out is not None else {}
+    _print(How(json=json), evaluation, (), places)
+    return evaluation.verdict.word.exit_code
 
 
 @app.command(name="list")
@@ -186,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from nablatau.errors import NablatauError, NonFiniteLossError
 
     try:
-        app(arguments, exit_on_error=False, result_action="return_value")
+        code = app(arguments, exit_on_error=False, result_action="return_value")
     except CycloptsError:
         return EXIT_USAGE
     except NonFiniteLossError as error:
@@ -196,39 +239,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"nablatau: {error}", file=sys.stderr)
         return EXIT_WRONG
     except KeyboardInterrupt:
-        print("nablatau: interrupted; nothing was written", file=sys.stderr)
+        print("nablatau: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 # ---------------------------------------------------------------------- from words to settings
 
 
-def _forget(target: str, choice: Choice, method: "Method", out: Path, retrain: bool, how: How) -> None:
+def _forget(target: str, choice: Choice, method: "Method", out: Path, tier: Tier, how: How) -> None:
     from nablatau.api import evaluate as evaluate_models
     from nablatau.api import forget as forget_records
-    from nablatau.checkpoints import check_free
+    from nablatau.checkpoints import whole_folder
 
-    check_free(out)
-    runtime = _runtime(how)
-    project = _project(target, how)
-    request = _request(project, choice)
-    recipe = _recipe(project) if retrain else project.recipe
-    result = forget_records(
-        project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
-    )
-    evaluation = evaluate_models(
-        project.model,
-        result,
-        request,
-        project.objective,
-        recipe=recipe if retrain else None,
-        test_set=project.test_set,
-        seed=how.seed,
-        runtime=runtime,
-    )
-    folder = result.save(out, evaluation)
-    _print(how, evaluation, request, {"folder": str(folder), "report": str(folder / "report.html")})
+    with whole_folder(out) as folder:  # made before any work, so that a place that cannot be written is known at once
+        runtime = _runtime(how)
+        project = _project(target, how)
+        request = _request(project, choice)
+        recipe = _recipe(project) if tier == 2 else project.recipe
+        result = forget_records(
+            project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
+        )
+        evaluation = evaluate_models(
+            project.model,
+            result,
+            request,
+            project.objective,
+            recipe=recipe if tier == 2 else None,
+            test_set=project.test_set,
+            seed=how.seed,
+            runtime=runtime,
+        )
+        result.write_into(folder, evaluation)
+    _print(how, evaluation, request.duplicate_ids, {"folder": str(out), "report": str(out / "report.html")})
 
 
 def _project(target: str, how: How) -> "Project":
@@ -253,14 +296,14 @@ def _request(project: "Project", choice: Choice) -> "Request":
         )
     data, copies = project.data, choice.forget_duplicates
     if choice.forget_ids is not None:
-        return data.forget_ids(_read_ids(choice.forget_ids, project.ids), forget_duplicates=copies)
+        return data.forget_ids(_read_ids(choice.forget_ids, data.ids), forget_duplicates=copies)
     if choice.forget_class:
         labels = data.class_labels
         return data.forget_class(
             *_as_type_of(labels.ravel()[:1].tolist(), choice.forget_class), forget_duplicates=copies
         )
     if choice.forget_group:
-        groups = _as_type_of(list(project.groups or [])[:1], choice.forget_group)
+        groups = _as_type_of(list(data.groups or ())[:1], choice.forget_group)
         return data.forget_group(*groups, forget_duplicates=copies)
     assert choice.fraction is not None
     return data.forget_fraction(choice.fraction, seed=choice.fraction_seed, forget_duplicates=copies)
@@ -271,7 +314,7 @@ def _read_ids(file: Path, known: Sequence[Hashable] | None) -> list[Hashable]:
     from nablatau.errors import RequestError
 
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"The file of ids cannot be read: {error}. It is a text file with one id a line.") from error
     words = [line.strip() for line in lines if line.strip()]
@@ -286,21 +329,24 @@ def _as_type_of(examples: Sequence[Any], words: Sequence[str]) -> list[Hashable]
 
     if not examples or not isinstance(examples[0], int):
         return list(words)
-    wrong = [word for word in words if not word.removeprefix("-").isdigit()]
-    if wrong:
-        raise RequestError(f"Whole numbers are needed here (ids, classes or groups are), not {', '.join(wrong[:5])}.")
-    return [int(word) for word in words]
+    try:
+        return [int(word) for word in words]
+    except ValueError as error:
+        raise RequestError(f"Whole numbers are needed here (ids, classes or groups are): {error}.") from error
 
 
-def _method(name: str | None, preset: str | None) -> "Method":
+def _method(name: str | None, preset: str | None, batch_size: int | None) -> "Method":
     from nablatau.errors import SettingsError
-    from nablatau.methods import PRESETS, find_method, find_preset
+    from nablatau.methods import find_method, find_preset
 
-    if preset is not None:
-        if name not in (None, "nabla_tau"):
-            raise SettingsError(f"Presets are settings of nabla_tau; {name} has none. Leave --preset out.")
-        return find_preset(preset)
-    return PRESETS["paper"]() if name is None else find_method(name)()
+    if preset is not None and name not in (None, "nabla_tau"):
+        raise SettingsError(f"Presets are settings of nabla_tau; {name} has none. Leave --preset out.")
+    method = find_preset(preset or "paper") if name in (None, "nabla_tau") else find_method(str(name))()
+    if batch_size is None:
+        return method
+    if not hasattr(method, "batch_size"):
+        raise SettingsError(f"{name} has no batch size of its own. Leave --batch-size out.")
+    return dataclasses.replace(method, batch_size=batch_size)  # type: ignore[call-arg]
 
 
 def _recipe(project: "Project") -> Any:
@@ -309,7 +355,7 @@ def _recipe(project: "Project") -> Any:
     if project.recipe is None:
         raise SettingsError(
             "A reference is retrained by the project's recipe, and it has none. Return Project(recipe=Recipe(…), …), "
-            "or leave --retrain out."
+            "or leave --tier at 1."
         )
     return project.recipe
 
@@ -317,19 +363,25 @@ def _recipe(project: "Project") -> Any:
 def _runtime(how: How) -> "Runtime":
     from nablatau.runtime import Runtime
 
-    return Runtime(device=how.device, precision=how.precision, clip_norm=how.clip_norm)
+    return Runtime(
+        device=how.device,
+        precision=how.precision,
+        clip_norm=how.clip_norm,
+        workers=how.workers,
+        evaluation_batch_size=how.evaluation_batch_size,
+    )
 
 
-def _print(how: How, evaluation: "Evaluation", request: "Request", places: dict[str, str]) -> None:
+def _print(how: How, evaluation: "Evaluation", copies: Sequence[Hashable], places: dict[str, str]) -> None:
     """The evaluation, and where it was written."""
     if how.json:
-        _print_json(evaluation.to_json() | {"run": evaluation.record} | places)
+        _print_json(evaluation.to_json() | {"run": evaluation.record, "duplicate_ids": list(copies)} | places)
         return
-    if request.duplicate_ids:
-        shown = ", ".join(map(str, request.duplicate_ids[:10])) + (", …" if len(request.duplicate_ids) > 10 else "")
+    if copies:
+        shown = ", ".join(map(str, copies[:10])) + (", …" if len(copies) > 10 else "")
         print(
-            f"nablatau: {len(request.duplicate_ids)} retained records have the same inputs as a forgotten one (ids "
-            f"{shown}); while they stay, what they share is not forgotten. --forget-duplicates takes them along.",
+            f"nablatau: {len(copies)} retained records have the same inputs as a forgotten one (ids {shown}); while "
+            "they stay, what they share is not forgotten. --forget-duplicates takes them along.",
             file=sys.stderr,
         )
     print(evaluation.answer, "", evaluation.table(), "", sep="\n")

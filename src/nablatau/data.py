@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from nablatau.errors import OverlapError, RequestError, shortened
 from nablatau.fingerprints import Readable, record_digests
-from nablatau.records import Positions, Records, label_names, read_labels, with_labels
+from nablatau.records import Positions, Records, as_labels, as_list, label_names, read_labels, with_labels
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,6 +35,8 @@ class Request:
         duplicate_ids: ids of retain records whose inputs equal those of a forget record. While they
             stay, the model goes on learning what it should forget.
         classes: for a class request, the classes that go.
+        comparable: positions in the evaluation set of the records to compare forgotten ones with: all, or for a
+            class request those of its classes; None where their classes are not known.
     """
 
     forget_set: Records
@@ -45,6 +47,7 @@ class Request:
     description: dict[str, Any]
     duplicate_ids: Sequence[Hashable] = ()
     classes: Sequence[Hashable] = ()
+    comparable: Positions | None = None
 
     @property
     def training_size(self) -> int:
@@ -66,6 +69,7 @@ class TrainingData:
             "unseen" looks like, half is kept for evaluation.
         ids: N unique ids; positions 0 … N−1 unless given.
         labels: N class labels, for `forget_class`; read from the data set unless given.
+        holdout_labels: class labels of the holdout set; read from it unless `labels` are given.
         groups: N group names, for `forget_group` (for instance the person a record belongs to).
         check_content: look for copies by content hash, which reads every record once.
         on_overlap: what to do where the holdout set holds training records: "error", or "drop" them from it.
@@ -80,6 +84,7 @@ class TrainingData:
     holdout_set: Readable | None = None
     ids: Sequence[Hashable] | None = None
     labels: Sequence[Any] | None = field(default=None, kw_only=True)
+    holdout_labels: Sequence[Any] | None = field(default=None, kw_only=True)
     groups: Sequence[Hashable] | None = field(default=None, kw_only=True)
     check_content: bool = field(default=True, kw_only=True)
     on_overlap: Literal["error", "drop"] = field(default="error", kw_only=True)
@@ -96,17 +101,22 @@ class TrainingData:
             )
         _check_map_style("holdout_set", self.holdout_set)
         size = len(self.train_set)
-        for name, column in (("ids", self.ids), ("labels", self.labels), ("groups", self.groups)):
-            if column is not None and len(column) != size:
+        for name in ("ids", "groups"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_list(getattr(self, name)))
+        columns = (("ids", size), ("labels", size), ("groups", size), ("holdout_labels", len(self.holdout_set)))
+        for name, needed in columns:
+            column = getattr(self, name)
+            if column is not None and len(column) != needed:
                 raise RequestError(
-                    f"{name} has {len(column)} entries and train_set {size} records, so they cannot belong "
-                    f"together. Pass one entry of {name} a record, in the order of the data set."
+                    f"{name} has {len(column)} entries for {needed} records, so they cannot belong together. Pass one "
+                    f"entry of {name} a record, in the order of the data set."
                 )
         if self.on_overlap not in ("error", "drop"):
             raise RequestError(f"on_overlap must be 'error' or 'drop', not {self.on_overlap!r}.")
         if len(self._position_of) != size:
             seen: set[Hashable] = set()
-            repeated = [i for i in self.ids or () if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
+            repeated = [i for i in self._ids if i in seen or seen.add(i)]  # type: ignore[func-returns-value]
             raise RequestError(
                 f"ids repeat: {shortened(repeated)}. A request by id would be ambiguous. Give every record an "
                 "id of its own; records of one person go into groups=…, for forget_group()."
@@ -129,7 +139,7 @@ class TrainingData:
         Raises:
             RequestError: ids that are unknown or repeated, or a forget or retain set that would be empty.
         """
-        return self._request(self._positions_of_ids(list(ids)), "records", {"by": "ids"}, forget_duplicates)
+        return self._request(self._positions_of_ids(as_list(ids)), "records", {"by": "ids"}, forget_duplicates)
 
     def forget_fraction(self, fraction: float, *, seed: int = 0, forget_duplicates: bool = False) -> Request:
         """A request to forget a random part of the training set.
@@ -144,6 +154,7 @@ class TrainingData:
         """
         if not 0 < fraction < 1:
             raise RequestError(f"fraction must lie above 0 and below 1 (0.03 is 3 %), not {fraction!r}.")
+        check_seed(seed)
         size = len(self.train_set)
         count = max(1, round(fraction * size))
         drawn = np.sort(np.random.default_rng(seed).choice(size, size=count, replace=False))
@@ -203,7 +214,20 @@ class TrainingData:
     @cached_property
     def class_labels(self) -> npt.NDArray[Any]:
         """(N,) class labels, or (N, C) zeros and ones of a multi-label set."""
-        return read_labels(self.train_set) if self.labels is None else np.asarray(self.labels)
+        return read_labels(self.train_set) if self.labels is None else as_labels(self.labels)
+
+    def _comparable(self, evaluation: Positions, classes: Sequence[Hashable]) -> Positions | None:
+        """Positions within the evaluation half of the records to compare with; None where classes are not known."""
+        if not classes:
+            return np.arange(len(evaluation))
+        assert self.holdout_set is not None
+        if self.holdout_labels is not None:
+            labels = as_labels(self.holdout_labels)
+        elif self.labels is None:
+            labels = read_labels(self.holdout_set)
+        else:
+            return None
+        return np.flatnonzero(with_labels(labels[evaluation], classes))
 
     @cached_property
     def _ids(self) -> Sequence[Hashable]:
@@ -298,6 +322,7 @@ class TrainingData:
             },
             duplicate_ids=records.ids_at(copies),
             classes=classes,
+            comparable=self._comparable(np.sort(order[half:]), classes),
         )
 
     def _copies_left_behind(self, forget: Positions) -> Positions:
@@ -307,6 +332,12 @@ class TrainingData:
         leaving = {self._digests[position] for position in forget}
         equal = [p for p, digest in enumerate(self._digests) if digest in leaving]
         return np.setdiff1d(np.array(equal, dtype=np.int64), forget)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that is no whole number of 0 or more."""
+    if not (isinstance(seed, int) and seed >= 0):
+        raise RequestError(f"seed must be a whole number of 0 or more, not {seed!r}.")
 
 
 def _check_known(kind: str, wanted: Sequence[Hashable], known: Sequence[Hashable]) -> None:

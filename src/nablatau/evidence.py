@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
-from nablatau.checkpoints import whole_folder
 from nablatau.data import Request
 from nablatau.errors import EvidenceError
 from nablatau.fingerprints import Readable
@@ -55,6 +54,8 @@ class Evidence:
         kind: of the objective.
         goal: of the request.
         random_draw: whether the forget set is known to be a random draw of the training set.
+        comparable: positions of the unseen records to compare forgotten ones with: all, or for a class request
+            those of its classes (none where their classes are not known).
         scores: by model ("original", "unlearned", "retrained") and split ("retain", "forget", "unseen", "test").
         costs: by model, where known.
         arrays: further arrays by name, such as those of the recovery checks.
@@ -63,6 +64,7 @@ class Evidence:
     kind: Kind
     goal: Literal["records", "class", "group"]
     random_draw: bool
+    comparable: npt.NDArray[np.int64]
     scores: dict[str, dict[str, Scores]] = field(repr=False)
     costs: dict[str, Cost]
     arrays: dict[str, Array] = field(default_factory=dict, repr=False)
@@ -77,57 +79,39 @@ class Evidence:
         """The splits there are, in order."""
         return [split for split in SPLITS if split in next(iter(self.scores.values()))]
 
-    def unseen_like_forgotten(self, model: str) -> npt.NDArray[np.intp]:
-        """Positions of the unseen records to compare with: all, or for a class request those of its classes."""
-        unseen, forget = self.scores[model]["unseen"], self.scores[model]["forget"]
-        if self.goal != "class" or "target" not in unseen:
-            return np.arange(len(unseen))
-        ours, theirs = forget["target"], unseen["target"]
-        if ours.ndim == 1:
-            return np.flatnonzero(np.isin(theirs, np.unique(ours)))
-        return np.flatnonzero((theirs & ours.all(axis=0)).any(axis=1))
-
     def pair(self, model: str, name: str) -> tuple[Array, Array]:
         """One array of the forgotten records, and of the unseen records to compare them with."""
         splits = self.scores[model]
-        return splits["forget"][name], splits["unseen"][name][self.unseen_like_forgotten(model)]
+        return splits["forget"][name], splits["unseen"][name][self.comparable]
 
     def has(self, name: str) -> bool:
         """Whether every model and split has this array."""
         return all(name in scores for splits in self.scores.values() for scores in splits.values())
 
-    def save(self, folder: str | Path) -> Path:
-        """Write the arrays and their hashes into a new folder, which appears whole or not at all.
+    def write_into(self, folder: Path) -> None:
+        """Write the arrays and their hashes into a folder that is there.
 
         Args:
-            folder: must not exist yet.
-
-        Raises:
-            CheckpointError: the folder exists, or cannot be made.
+            folder: without evidence in it.
         """
-        folder = Path(folder)
-        with whole_folder(folder) as part:
-            files = {}
-            for model, splits in self.scores.items():
-                for split, scores in splits.items():
-                    named = {**scores.arrays, "ids": np.asarray([str(each) for each in scores.ids])}
-                    files[f"{model}.{split}"] = _write(part / f"{model}.{split}.npz", named)
-            if self.arrays:
-                files["arrays"] = _write(part / "arrays.npz", self.arrays)
-            head = {
-                "format": FORMAT,
-                "kind": self.kind,
-                "goal": self.goal,
-                "random_draw": self.random_draw,
-                "costs": {model: vars(cost) for model, cost in self.costs.items()},
-                "sha256": files,
-            }
-            (part / "evidence.json").write_text(json.dumps(head, indent=1), encoding="utf-8")
-        return folder
+        files = {"arrays": _write(folder / "arrays.npz", {"comparable": self.comparable, **self.arrays})}
+        for model, splits in self.scores.items():
+            for split, scores in splits.items():
+                named = {**scores.arrays, "ids": np.asarray([str(each) for each in scores.ids])}
+                files[f"{model}.{split}"] = _write(folder / f"{model}.{split}.npz", named)
+        head = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "goal": self.goal,
+            "random_draw": self.random_draw,
+            "costs": {model: vars(cost) for model, cost in self.costs.items()},
+            "sha256": files,
+        }
+        (folder / "evidence.json").write_text(json.dumps(head, indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: str | Path) -> "Evidence":
-        """Read a folder that `save` wrote; record ids come back as text.
+        """Read a folder that `write_into` filled; record ids come back as text.
 
         Args:
             folder: with evidence.json and its array files.
@@ -153,6 +137,7 @@ class Evidence:
             kind=head["kind"],
             goal=head["goal"],
             random_draw=head["random_draw"],
+            comparable=arrays.pop("comparable"),
             scores=scores,
             costs={model: Cost(**cost) for model, cost in head["costs"].items()},
             arrays=arrays,
@@ -197,6 +182,7 @@ def collect(
         kind=objective.kind,
         goal=request.goal,
         random_draw=request.description.get("by") == "fraction" and not request.description["forget_duplicates"],
+        comparable=np.zeros(0, np.int64) if request.comparable is None else request.comparable,
         scores=scores,
         costs=costs or {},
     )

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from nablatau import batches
 from nablatau.batches import Batch
-from nablatau.errors import ObjectiveError, ReducedLossError
+from nablatau.errors import ObjectiveError, ReducedLossError, shortened
 
 Kind = Literal["single-label", "multi-label", "regression", "loss"]
 Outputs = Callable[[nn.Module, Batch], Tensor]
@@ -155,7 +155,17 @@ def cross_entropy(logits_BC: Tensor, targets_B: Tensor, reduction: Reduction = "
             f"{tuple(logits_BC.shape)} and {tuple(targets_B.shape)}. If examples have several labels use "
             "Objective.multi_label(); for anything else Objective.of_loss(fn)."
         )
-    return functional.cross_entropy(logits_BC, targets_B, reduction=reduction)
+    try:
+        return functional.cross_entropy(logits_BC, targets_B, reduction=reduction)
+    except (IndexError, RuntimeError) as error:
+        labels, classes = sorted(set(targets_B.tolist())), logits_BC.shape[1]
+        if targets_B.is_floating_point() or min(labels) < 0 or max(labels) >= classes:
+            raise ObjectiveError(
+                f"The model gives {classes} logits, so labels must be whole numbers from 0 to {classes - 1}; this "
+                f"batch has {shortened(labels)}. Number the classes as the model does. A single logit for two "
+                "classes is a task for Objective.multi_label()."
+            ) from error
+        raise
 
 
 def binary_cross_entropy(logits_BL: Tensor, targets_BL: Tensor, reduction: Reduction = "none") -> Tensor:

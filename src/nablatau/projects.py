@@ -7,7 +7,8 @@ import difflib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +31,7 @@ class Project:
 
     Attributes:
         model: trained on `train_set`.
-        train_set, holdout_set, ids, labels, groups, check_content, on_overlap: as of `TrainingData`.
+        train_set, holdout_set, ids, labels, holdout_labels, groups, check_content, on_overlap: as of `TrainingData`.
         objective: what a batch, a loss and a prediction are.
         test_set: for the evaluation alone; no method can reach it.
         recipe: how the model was trained; with it the evaluation can retrain a reference model.
@@ -38,11 +39,12 @@ class Project:
 
     model: nn.Module
     train_set: Readable
-    holdout_set: Readable
     objective: Objective
+    holdout_set: Readable | None = None
     test_set: Readable | None = None
     ids: Sequence[Hashable] | None = None
     labels: Sequence[Any] | None = None
+    holdout_labels: Sequence[Any] | None = None
     groups: Sequence[Hashable] | None = None
     recipe: Recipe | None = None
     check_content: bool = True
@@ -56,6 +58,7 @@ class Project:
             self.holdout_set,
             self.ids,
             labels=self.labels,
+            holdout_labels=self.holdout_labels,
             groups=self.groups,
             check_content=self.check_content,
             on_overlap=self.on_overlap,
@@ -111,10 +114,12 @@ def load_project(target: str, tasks: Sequence[str] = ()) -> Project:
             f"{target!r} is neither a task ({', '.join(tasks)}) nor of the form FILE.py:FUNCTION or "
             f"MODULE:FUNCTION.{hint} The function takes nothing and returns a nablatau.Project."
         )
-    function = getattr(_load_module(place), name, None)
-    if not callable(function):
-        raise ProjectError(f"{place} has no function {name}. Write def {name}() -> nablatau.Project in it.")
-    project = function()
+    home = Path(place).absolute().parent if place.endswith(".py") else Path.cwd()
+    with _importable(home):
+        function = getattr(_load_module(place), name, None)
+        if not callable(function):
+            raise ProjectError(f"{place} has no function {name}. Write def {name}() -> nablatau.Project in it.")
+        project = function()
     if not isinstance(project, Project):
         raise ProjectError(
             f"{target} returned a {type(project).__qualname__}. It must return nablatau.Project(model=…, train_set=…, "
@@ -123,27 +128,35 @@ def load_project(target: str, tasks: Sequence[str] = ()) -> Project:
     return project
 
 
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Modules in this folder can be imported inside, as they can from a script that lies in it."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        if str(folder) in sys.path:
+            sys.path.remove(str(folder))
+
+
 def _load_module(place: str) -> Any:
     """The module of this name or in this file; what goes wrong inside it is raised as it is."""
     if place.endswith(".py"):
         file = Path(place).absolute()
         if not file.is_file():
             raise ProjectError(f"There is no file {place}. Name the file that holds the function.")
-        spec = importlib.util.spec_from_file_location(file.stem, file)
+        name = f"nablatau_project_{file.stem}"  # a name of its own: my file may be called as a module is
+        spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
-        sys.modules[file.stem] = module
-        sys.path.insert(0, str(file.parent))
-        try:
-            spec.loader.exec_module(module)
-        finally:
-            sys.path.remove(str(file.parent))
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
         return module
-    sys.path.insert(0, str(Path.cwd()))
     try:
-        if importlib.util.find_spec(place) is None:
-            raise ProjectError(f"There is no module {place} here. Name a module that can be imported, or a .py file.")
-        return importlib.import_module(place)
-    finally:
-        sys.path.remove(str(Path.cwd()))
+        found = importlib.util.find_spec(place)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise ProjectError(f"There is no module {place} here. Name a module that can be imported, or a .py file.")
+    return importlib.import_module(place)

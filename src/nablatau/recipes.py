@@ -16,7 +16,7 @@ from nablatau.batches import Batch
 from nablatau.errors import SettingsError
 from nablatau.objectives import Objective
 from nablatau.records import Records
-from nablatau.runtime import Runtime, isolated_randomness, random_generator
+from nablatau.runtime import Runtime, isolated_randomness, move, random_generator
 from nablatau.training import (
     History,
     Loader,
@@ -27,6 +27,9 @@ from nablatau.training import (
     run_steps,
     trainable_parameters,
 )
+
+WHOLE = ("epochs", "batch_size", "tau_every")
+"""Settings that count something."""
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 """From a batch on the device, and a CPU generator, to the batch with random transforms applied."""
@@ -134,7 +137,7 @@ def train(
         torch.manual_seed(seed)  # weights are drawn alike in every process
         model = recipe.build() if recipe.build is not None else recipe.fresh_model(like)  # type: ignore[arg-type]
         device = runtime.device_for(model)
-        model.to(device)
+        move(model, device)
         order = random_generator(seed, "training order")
         loader = Loader(
             records,
@@ -143,6 +146,7 @@ def train(
             device=device,
             generator=order,
             workers=runtime.workers,
+            merge_single=True,
         )
 
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
@@ -182,8 +186,15 @@ def reset(model: nn.Module) -> nn.Module:
         model: every module of it that holds parameters or buffers itself needs `reset_parameters`.
 
     Raises:
-        SettingsError: a module holds weights and has no `reset_parameters`.
+        SettingsError: a module holds weights and has no `reset_parameters`, or a parameter is frozen.
     """
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if frozen:
+        raise SettingsError(
+            f"{len(frozen)} parameters do not require a gradient ({frozen[0]}, …): they came from elsewhere, and fresh "
+            "weights in their place would stay random. Pass Recipe(build=…, …), which makes the model as it was "
+            "before training, pretrained parts included."
+        )
     for name, module in model.named_modules():
         own = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
         if hasattr(module, "reset_parameters"):
@@ -206,6 +217,8 @@ def check_positive(**values: float) -> None:
     for name, value in values.items():
         if not value > 0:
             raise SettingsError(f"{name} must be above 0, not {value!r}.")
+        if name in WHOLE and value != int(value):
+            raise SettingsError(f"{name} must be a whole number, not {value!r}.")
 
 
 def check_mode(mode: Mode) -> None:

@@ -4,13 +4,14 @@ Labels are looked for where data sets usually hold them, before any record is re
 or in the last tensor of a `TensorDataset`.
 """
 
+import numbers
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import TensorDataset
+from torch.utils.data import Subset, TensorDataset
 
 from nablatau.batches import split_target
 from nablatau.errors import RequestError
@@ -67,12 +68,14 @@ def read_labels(dataset: Readable) -> npt.NDArray[Any]:
     """
     if isinstance(dataset, Records):
         return np.asarray(read_labels(dataset.dataset)[dataset.positions])
-    if isinstance(dataset, TensorDataset):
+    if isinstance(dataset, Subset):
+        return np.asarray(read_labels(cast(Readable, dataset.dataset))[np.asarray(dataset.indices)])
+    if type(dataset) is TensorDataset:
         return dataset.tensors[-1].numpy(force=True)
     for name in ("targets", "labels"):
         column = getattr(dataset, name, None)
-        if column is not None and len(column) == len(dataset):
-            return np.asarray(column)
+        if column is not None and not callable(column) and len(column) == len(dataset):
+            return as_labels(column)
     labels = [split_target(dataset[position])[1] for position in range(len(dataset))]
     if any(label is None for label in labels):
         raise RequestError(
@@ -82,18 +85,38 @@ def read_labels(dataset: Readable) -> npt.NDArray[Any]:
     return np.stack([np.asarray(label) for label in labels])
 
 
-def of_classes(records: Records, classes: Sequence[Hashable]) -> Records:
-    """The records that have one of these classes."""
-    return records.subset(np.flatnonzero(with_labels(read_labels(records), classes)))
+def as_labels(column: Any) -> npt.NDArray[Any]:
+    """Labels as an array: numbers as they are, (N, C) zeros and ones as a table, anything else as N objects.
+
+    Args:
+        column: array, tensor, or sequence of N labels.
+    """
+    values = as_list(column)
+    array = np.asarray(column) if hasattr(column, "shape") else None
+    if array is not None and array.ndim == 2:
+        return array
+    if all(isinstance(value, (str, numbers.Integral)) for value in values):
+        return np.asarray(values)
+    labels = np.empty(len(values), dtype=object)
+    labels[:] = values
+    return labels
+
+
+def as_list(column: Any) -> list[Any]:
+    """An array, tensor, table column or sequence as a list of plain Python values."""
+    return list(column.tolist() if hasattr(column, "tolist") else column)
 
 
 def with_labels(labels: npt.NDArray[Any], classes: Sequence[Hashable]) -> npt.NDArray[np.bool_]:
     """(N,) whether a record has one of these classes."""
     if labels.ndim == 1:
-        return np.isin(labels, np.array(classes))
+        wanted = set(classes)
+        return np.array([label in wanted for label in labels.tolist()])
     return np.asarray(labels[:, np.array(classes, dtype=np.int64)].any(axis=1))
 
 
 def label_names(labels: npt.NDArray[Any]) -> list[Hashable]:
     """The classes that occur."""
-    return list(np.unique(labels).tolist()) if labels.ndim == 1 else list(np.flatnonzero(labels.any(axis=0)).tolist())
+    if labels.ndim == 1:
+        return sorted(set(labels.tolist()), key=lambda label: (not isinstance(label, int), str(label).zfill(12)))
+    return list(np.flatnonzero(labels.any(axis=0)).tolist())

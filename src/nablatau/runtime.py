@@ -55,6 +55,8 @@ class Runtime:
             raise SettingsError(f"clip_norm must be above 0, or None for no clipping, not {self.clip_norm!r}.")
         if self.workers < 0:
             raise SettingsError(f"workers must be 0 or more, not {self.workers!r}.")
+        if self.device is not None:
+            check_device(self.device)
         if self.evaluation_batch_size < 1:
             raise SettingsError(f"evaluation_batch_size must be 1 or more, not {self.evaluation_batch_size!r}.")
 
@@ -82,14 +84,33 @@ class Runtime:
         from rich.console import Console
         from rich.progress import track
 
-        console = Console(stderr=True)
+        console = Console(stderr=True, force_terminal=self.progress)
         return track(items, description, total=total, console=console, transient=True)
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not know or this machine does not have.
+
+    Raises:
+        SettingsError: naming it.
+    """
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise SettingsError(f"device {name!r} cannot be used: {first} Such as 'cpu', 'cuda' or 'cuda:1'.") from error
 
 
 def device_of(model: nn.Module) -> torch.device:
     """The device of a model's first parameter or buffer; the CPU if it has none."""
     tensors = itertools.chain(model.parameters(), model.buffers())
     return next((tensor.device for tensor in tensors), torch.device("cpu"))
+
+
+def move(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model on `device`; a model that lies there already, or is spread over several devices, is left as it is."""
+    devices = {tensor.device for tensor in itertools.chain(model.parameters(), model.buffers())}
+    return model.to(device) if len(devices) == 1 and devices != {device} else model
 
 
 # ---------------------------------------------------------------------- processes
@@ -137,6 +158,8 @@ def random_generator(seed: int, stream: str) -> torch.Generator:
         seed: of the run.
         stream: name of the use, such as "forget batches".
     """
+    if not (isinstance(seed, int) and seed >= 0):
+        raise SettingsError(f"seed must be a whole number of 0 or more, not {seed!r}.")
     words = np.random.SeedSequence([seed, *stream.encode()]).generate_state(2, np.uint64)
     return torch.Generator().manual_seed(int(words[0]) % 2**63)
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from nablatau.errors import EvidenceError, shortened
 from nablatau.objectives import Objective, signals
 from nablatau.records import Records
-from nablatau.runtime import Runtime, gather_over_processes
+from nablatau.runtime import Runtime, device_of, gather_over_processes, move
 from nablatau.training import Loader, RecordBatch, in_mode
 
 Array = npt.NDArray[Any]
@@ -66,8 +66,7 @@ def score(model: nn.Module, records: Records, objective: Objective, runtime: Run
         EvidenceError: a record's loss or margin is not finite, with the ids.
     """
     runtime = runtime or Runtime()
-    device = runtime.device_for(model)
-    home = next((p.device for p in model.parameters()), device)
+    device, home = runtime.device_for(model), device_of(model)
     loader = Loader(
         records,
         objective,
@@ -76,15 +75,15 @@ def score(model: nn.Module, records: Records, objective: Objective, runtime: Run
         workers=runtime.workers,
     )
     pieces: list[tuple[npt.NDArray[np.int64], dict[str, Array]]] = []
-    model.to(device)
+    move(model, device)
     try:
-        with in_mode(model, "eval"), torch.inference_mode():
+        with in_mode(model, "eval"), torch.no_grad():
             for batch in loader:
                 arrays = _score_batch(model, batch, objective, runtime, device)
                 if batch.weight:
                     pieces.append((np.asarray(batch.positions), arrays))
     finally:
-        model.to(home)
+        move(model, home)
     return _joined([piece for part in gather_over_processes(pieces) for piece in part], records)
 
 

@@ -14,9 +14,9 @@ Under several processes BatchNorm in "train" mode sees one process's piece of th
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,7 @@ class Loader:
         device: where the batches go.
         generator: draws the order of each pass, the same in every process; None keeps the given order.
         workers: reading processes.
+        merge_single: join a last batch of one record to the one before: BatchNorm cannot train on one record.
     """
 
     def __init__(
@@ -87,19 +88,25 @@ class Loader:
         device: torch.device,
         generator: torch.Generator | None = None,
         workers: int = 0,
+        merge_single: bool = False,
     ) -> None:
         self.records, self.objective, self.batch_size = records, objective, batch_size
         self.device, self.generator, self.workers = device, generator, workers
+        self.merge_single = merge_single and batch_size > 1 and len(records) % batch_size == 1 < len(records)
+        self._pieces: list[list[int]] = []
+        self._reader: DataLoader[Batch] | None = None
 
     def __len__(self) -> int:
         """Batches in a pass."""
-        return -(-len(self.records) // self.batch_size)
+        return -(-len(self.records) // self.batch_size) - self.merge_single
 
     def __iter__(self) -> Iterator[RecordBatch]:
         """One pass over the records."""
         size = len(self.records)
         order = torch.arange(size) if self.generator is None else torch.randperm(size, generator=self.generator)
-        wholes = torch.split(order, self.batch_size)
+        wholes = list(torch.split(order, self.batch_size))
+        if self.merge_single:
+            wholes[-2:] = [torch.cat(wholes[-2:])]
         pieces = [self._own_piece(whole) for whole in wholes]
         read = self._read([positions for positions, _ in pieces])
         for whole, (positions, weight), data in zip(wholes, pieces, read, strict=True):
@@ -121,17 +128,22 @@ class Loader:
         return piece.tolist(), process_count() / len(whole)
 
     def _read(self, pieces: list[list[int]]) -> Iterable[Batch]:
+        """The batches at these positions; reading processes live as long as the loader."""
         dataset = self.records.dataset
-        if isinstance(dataset, TensorDataset) and self.objective.collate is batches.collate:
+        if type(dataset) is TensorDataset and self.objective.collate is batches.collate:
             positions = torch.from_numpy(self.records.positions)
             return (tuple(tensor[positions[piece]] for tensor in dataset.tensors) for piece in pieces)
-        return DataLoader(
-            self.records,  # type: ignore[arg-type]
-            batch_sampler=pieces,
-            collate_fn=self.objective.collate,
-            num_workers=self.workers,
-            generator=torch.Generator().manual_seed(0),
-        )
+        self._pieces[:] = pieces
+        if self._reader is None:
+            self._reader = DataLoader(
+                self.records,  # type: ignore[arg-type]
+                batch_sampler=self._pieces,
+                collate_fn=self.objective.collate,
+                num_workers=self.workers,
+                persistent_workers=self.workers > 0,
+                generator=torch.Generator().manual_seed(torch.initial_seed()),
+            )
+        return self._reader
 
 
 def batch_mean(objective: Objective, model: nn.Module, batch: RecordBatch) -> Tensor:
@@ -285,7 +297,7 @@ def run_steps(
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.precision == "fp16")
     recorder = _Recorder(history, on_step, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    with in_mode(model, mode):
+    with in_mode(model, mode), _recurrent_layers_that_train(model, mode, device):
         for step in runtime.track(steps, total, description):
             for group in optimizer.param_groups:
                 group["lr"] = step.learning_rate
@@ -302,6 +314,30 @@ def run_steps(
         recorder.flush()
 
 
+def _recurrent_layers_that_train(model: nn.Module, mode: Mode, device: torch.device) -> AbstractContextManager[None]:
+    """cuDNN refuses gradients of recurrent layers in eval mode; torch's own kernels give them."""
+    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+    if recurrent and mode == "eval" and device.type == "cuda":
+        return torch.backends.cudnn.flags(enabled=False)
+    return nullcontext()
+
+
+class _Taken(NamedTuple):
+    """What is kept of a step once it is taken: not its batches, which would stay in memory with it."""
+
+    values: dict[str, float]
+    learning_rate: float
+    seconds: float
+    samples: int
+    parts: dict[str, tuple[Records, Sequence[int]]]
+
+    @classmethod
+    def of(cls, step: Step, seconds: float) -> "_Taken":
+        parts = {part: (batch.records, batch.positions) for part, batch in step.batches.items()}
+        samples = sum([batch.whole_size for batch in step.batches.values()])
+        return cls(step.values, step.learning_rate, seconds, samples, parts)
+
+
 class _Recorder:
     """Writes steps into the history; from a GPU it reads the numbers of several steps at once."""
 
@@ -310,45 +346,45 @@ class _Recorder:
     ) -> None:
         self.history, self.on_step = history, on_step
         self.at_once = 1 if on_step or device.type == "cpu" else RECORDED_AT_ONCE
-        self.waiting: list[tuple[Step, float, dict[str, Tensor]]] = []
+        self.waiting: list[tuple[_Taken, dict[str, Tensor]]] = []
         self.start = time.perf_counter()
 
     def add(self, step: Step, numbers: dict[str, Tensor]) -> None:
-        seconds = time.perf_counter() - self.start
+        taken = _Taken.of(step, time.perf_counter() - self.start)
         if self.at_once == 1:
-            self._write(step, seconds, {name: number.item() for name, number in numbers.items()})
+            self._write(taken, {name: number.item() for name, number in numbers.items()})
             return
-        self.waiting.append((step, seconds, {name: number.detach() for name, number in numbers.items()}))
+        self.waiting.append((taken, {name: number.detach() for name, number in numbers.items()}))
         if len(self.waiting) >= self.at_once:
             self.flush()
 
     def flush(self) -> None:
         if not self.waiting:
             return
-        stacked = torch.stack([number for _, _, numbers in self.waiting for number in numbers.values()])
+        stacked = torch.stack([number for _, numbers in self.waiting for number in numbers.values()])
         values = iter(stacked.double().tolist())
-        for step, seconds, numbers in self.waiting:
-            self._write(step, seconds, {name: next(values) for name in numbers})
+        for taken, numbers in self.waiting:
+            self._write(taken, {name: next(values) for name in numbers})
         self.waiting.clear()
 
-    def _write(self, step: Step, seconds: float, row: dict[str, float]) -> None:
-        row |= step.values
+    def _write(self, taken: "_Taken", row: dict[str, float]) -> None:
+        row |= taken.values
         number = len(self.history)
         if not math.isfinite(sum(row.values())):
-            self._stop(number, step, row)
+            self._stop(number, taken, row)
         if "tau" in row:
             row["active_hinge"] = float(row["tau"] > row["forget_loss"])
-        row |= {"step": float(number), "learning_rate": step.learning_rate, "seconds": seconds}
+        row |= {"step": float(number), "learning_rate": taken.learning_rate, "seconds": taken.seconds}
         self.history.append(row)
-        self.history.trained_samples += sum([batch.whole_size for batch in step.batches.values()])
+        self.history.trained_samples += taken.samples
         if self.on_step is not None:
             self.on_step(row)
 
-    def _stop(self, number: int, step: Step, row: dict[str, float]) -> None:
+    def _stop(self, number: int, taken: "_Taken", row: dict[str, float]) -> None:
         """Name the first number that is none."""
         for name, value in row.items():
             if not math.isfinite(value):
-                ids = {part: batch.records.ids_at(batch.positions) for part, batch in step.batches.items()}
+                ids = {part: list(records.ids_at(positions)) for part, (records, positions) in taken.parts.items()}
                 raise NonFiniteLossError(number, name, value, ids)
 
 

@@ -54,12 +54,26 @@ CALIBRATED_NAME = "AUC calibrated by the reference"
 RETRAINED = "the retrained model's value"
 
 
-def _rooted(mean: Interval) -> Interval:
-    """The interval of the root of a mean of squares."""
+def _f1(scores: Scores) -> Interval | None:
+    """Micro F1; None for a single record, or where there is neither a label nor a prediction of one."""
+    some = bool(scores["prediction"].any() or scores["target"].any())
+    return f1_micro(scores["prediction"], scores["target"]) if some and len(scores) > 1 else None
+
+
+def _mean(scores: Scores) -> Interval | None:
+    """Mean loss; None for a single record, whose spread is not known."""
+    return mean_interval(scores["loss"]) if len(scores) > 1 else None
+
+
+def _root_mean_square(scores: Scores) -> Interval | None:
+    """Root of the mean loss, with the root of its interval."""
+    mean = _mean(scores)
+    if mean is None:
+        return None
     return replace(mean, value=mean.value**0.5, low=max(0.0, mean.low) ** 0.5, high=mean.high**0.5)
 
 
-TASK_SCORES: dict[Kind, tuple[str, str, Callable[[Scores], Interval]]] = {
+TASK_SCORES: dict[Kind, tuple[str, str, Callable[[Scores], Interval | None]]] = {
     "single-label": (
         "Accuracy",
         "share of right predictions; Wilson",
@@ -68,17 +82,17 @@ TASK_SCORES: dict[Kind, tuple[str, str, Callable[[Scores], Interval]]] = {
     "multi-label": (
         "Micro F1",
         "over all labels; bootstrap over records",
-        lambda scores: f1_micro(scores["prediction"], scores["target"]),
+        _f1,
     ),
     "regression": (
         "RMSE",
         "in target units; root of the mean squared error's normal interval",
-        lambda scores: _rooted(mean_interval(scores["loss"])),
+        _root_mean_square,
     ),
     "loss": (
         "Mean loss",
         "in the loss function's unit; normal interval",
-        lambda scores: mean_interval(scores["loss"]),
+        _mean,
     ),
 }
 """By kind of objective: name, how the interval is made, function."""
@@ -126,7 +140,9 @@ def _task_rows(evidence: Evidence) -> list[Row]:
     return rows
 
 
-def _scored(evidence: Evidence, split: str, compute: Callable[[Scores], Interval]) -> Callable[[str], Interval]:
+def _scored(
+    evidence: Evidence, split: str, compute: Callable[[Scores], Interval | None]
+) -> Callable[[str], Interval | None]:
     return lambda model: compute(evidence.scores[model][split])
 
 
@@ -191,9 +207,9 @@ def _classification_rows(evidence: Evidence, split: str) -> list[Row]:
 
 def _membership_rows(evidence: Evidence) -> list[Row]:
     against = "unseen records of its classes" if evidence.goal == "class" else "unseen records"
-    like = len(evidence.unseen_like_forgotten(evidence.models[0]))
+    like = len(evidence.comparable)
     if like < 2:
-        note = f"not run: needs 2 {against}, and there are {like}"
+        note = f"not run: needs 2 {against}, and {like} are known"
         return [_each(evidence, AUC_NAME, note, "0.5", lambda model: None)]
     sides = {model: plain_sides(evidence, model) for model in evidence.models}
     forgotten = len(sides[evidence.models[0]].forget)
@@ -211,7 +227,7 @@ def _membership_rows(evidence: Evidence) -> list[Row]:
     if like >= FEWEST_UNSEEN:
         rows += _tail_rows(evidence, sides, f"{ks_critical_distance(forgotten, like):.3f}")
     else:
-        note = f"not run: needs {FEWEST_UNSEEN} {against}, and there are {like}"
+        note = f"not run: needs {FEWEST_UNSEEN} {against}, and {like} are known"
         rows.append(_each(evidence, "TPR at low FPR, KS distance, tail share", note, "–", lambda model: None))
     return rows
 
@@ -324,7 +340,7 @@ def _svc(evidence: Evidence, model: str) -> Interval | None:
 def _reference_rows(evidence: Evidence) -> list[Row]:
     others = [model for model in evidence.models if model != "retrained"]
     rows = []
-    if len(evidence.unseen_like_forgotten("retrained")) >= 2:
+    if len(evidence.comparable) >= 2:
         note = "each record compared with itself under the reference (RMIA with one OUT model); DeLong, logit scale"
         rows.append(
             _each(
@@ -351,7 +367,7 @@ def _gap_rows(evidence: Evidence, others: list[str]) -> list[Row]:
 
     def with_attack(model: str) -> list[Array]:
         forget, unseen = evidence.pair(model, "loss")
-        return [*parts(model), forget < np.median(unseen)]
+        return [*parts(model), forget < np.median(unseen)] if len(unseen) else parts(model)
 
     names = ", ".join(splits)
     seeds = "that between two retrained models, not 0"
@@ -415,8 +431,9 @@ def _distance_rows(evidence: Evidence, others: list[str]) -> list[Row]:
 
 def _distance(
     evidence: Evidence, split: str, array: str, function: Callable[..., Interval]
-) -> Callable[[str], Interval]:
-    return lambda model: function(evidence.scores[model][split][array], evidence.scores["retrained"][split][array])
+) -> Callable[[str], Interval | None]:
+    theirs = evidence.scores["retrained"][split][array]
+    return lambda model: function(evidence.scores[model][split][array], theirs) if len(theirs) > 1 else None
 
 
 # ---------------------------------------------------------------------- in one sentence
@@ -450,4 +467,6 @@ def _told(values: dict[str, Interval | None], models: Sequence[str]) -> str:
     """The judged model's number with its interval, those of the others in brackets."""
     names = {"original": "before", "retrained": "retrained without them"}
     others = [f"{names[model]} {each.value:.3f}" for model in names if (each := values.get(model)) is not None]
+    if values[_judged(models)] is None:
+        return "without an interval (too few records)"
     return f"{values[_judged(models)]}" + (f" ({', '.join(others)})" if others else "")

@@ -154,10 +154,10 @@ def judge(evidence: Evidence) -> Verdict:
 
 def _membership(evidence: Evidence) -> Finding:
     """Can forgotten records be told from unseen ones, as they could in the original?"""
-    like = len(evidence.unseen_like_forgotten("unlearned"))
+    like = len(evidence.comparable)
     if like < FEWEST_UNSEEN:
         what = "of the forgotten classes " if evidence.goal == "class" else ""
-        because = f"{like} unseen records {what}are at hand; {FEWEST_UNSEEN} are needed to speak of membership."
+        because = f"{like} unseen records {what}are known; {FEWEST_UNSEEN} are needed to speak of membership."
         return _finding(Word.NO_POWER, None, because, "not run", "–")
     reference = "retrained" in evidence.models
     problem = _reference_problem(evidence) if reference else None
@@ -253,8 +253,8 @@ def _utility(evidence: Evidence) -> Finding:
     ours, theirs = evidence.scores["unlearned"][split], evidence.scores[baseline][split]
     kept = np.arange(len(ours))
     if evidence.goal == "class" and evidence.kind == "single-label":
-        removed = np.unique(evidence.scores["unlearned"]["forget"]["target"])
-        kept = np.flatnonzero(~np.isin(ours["target"], removed))
+        forgotten, retained = (evidence.scores["unlearned"][part]["target"] for part in ("forget", "retain"))
+        kept = np.flatnonzero(~np.isin(ours["target"], np.setdiff1d(forgotten, retained)))
     if evidence.kind == "single-label":
         change, margin = paired_change(theirs["correct"][kept], ours["correct"][kept]), UTILITY_MARGIN
         what, lost = "accuracy", change.high < -margin

@@ -21,8 +21,8 @@ from nablatau.errors import RequestError, SettingsError
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
 from nablatau.records import Records
-from nablatau.runtime import Runtime, device_of, isolated_randomness, random_generator
-from nablatau.training import History, Loader, trainable_parameters
+from nablatau.runtime import Runtime, device_of, isolated_randomness, move, random_generator
+from nablatau.training import History, Loader, Mode, trainable_parameters
 
 Need = Literal["recipe", "outputs", "class request"]
 
@@ -51,8 +51,15 @@ class Job:
     history: History
     on_step: Callable[[dict[str, float]], None] | None
 
-    def loader(self, records: Records, batch_size: int, stream: str | None = None) -> Loader:
-        """Batches of these records, shuffled by the random stream of that name or in order."""
+    def loader(self, records: Records, batch_size: int, stream: str | None = None, *, mode: Mode = "eval") -> Loader:
+        """Batches of these records, shuffled by the random stream of that name or in order.
+
+        Args:
+            records: what to read.
+            batch_size: examples in a batch.
+            stream: name of the random stream.
+            mode: "train" where layers learn statistics of each batch, so that none may hold one record alone.
+        """
         generator = random_generator(self.seed, stream) if stream else None
         workers = self.runtime.workers
         return Loader(
@@ -62,6 +69,7 @@ class Job:
             device=self.device,
             generator=generator,
             workers=workers,
+            merge_single=mode == "train",
         )
 
 
@@ -123,7 +131,7 @@ class Method(ABC):
         start = time.perf_counter()
         with isolated_randomness(seed):
             device, history = runtime.device_for(model), History()
-            working = copy.deepcopy(model).to(device)
+            working = move(_copied(model), device)
             job = Job(
                 request=request.for_methods(),
                 objective=objective,
@@ -134,7 +142,7 @@ class Method(ABC):
                 history=history,
                 on_step=on_step,
             )
-            unlearned = self._run(working, job).to(device_of(model)).eval()
+            unlearned = move(self._run(working, job), device_of(model)).eval()
         return Unlearned(
             model=unlearned,
             history=history,
@@ -174,3 +182,14 @@ class Method(ABC):
                 f"{self.name} removes whole classes; this request is made by {request.description.get('by')}. "
                 "Use forget_class(…), or another method."
             )
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A deep copy of the model."""
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"The model cannot be copied, and it must not be changed: {str(error).splitlines()[0]} The old weight_norm "
+            "and spectral_norm cause this: use those of torch.nn.utils.parametrizations, or remove them first."
+        ) from error

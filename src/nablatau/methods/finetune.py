@@ -37,7 +37,12 @@ class Finetune(Method):
     mode: Literal["train", "eval"] = "eval"
 
     def __post_init__(self) -> None:
-        check_positive(budget=self.budget, learning_rate=self.learning_rate, batch_size=self.batch_size)
+        check_positive(
+            budget=self.budget,
+            learning_rate=self.learning_rate,
+            final_learning_rate=self.final_learning_rate,
+            batch_size=self.batch_size,
+        )
         check_mode(self.mode)
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
@@ -46,7 +51,7 @@ class Finetune(Method):
             loss = batch_mean(job.objective, model, retain)
             return {"loss": loss, "retain_loss": loss}
 
-        epochs, forget_batches = planned_steps(job, self.batch_size, self.budget)
+        epochs, forget_batches = planned_steps(job, self.batch_size, self.budget, self.mode)
         return descend(
             model,
             job,
@@ -59,7 +64,7 @@ class Finetune(Method):
         )
 
     def _steps(self, job: Job, epochs: int, forget_batches: int) -> Iterator[Step]:
-        loader = job.loader(job.request.retain_set, self.batch_size, "retain batches")
+        loader = job.loader(job.request.retain_set, self.batch_size, "retain batches", mode=self.mode)
         for epoch, stream in enumerate(retain_batches(loader, forget_batches, epochs)):
             rate = linear_decay(self.learning_rate, self.final_learning_rate, epoch, epochs)
             for _ in range(forget_batches):

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from nablatau.errors import SettingsError
 from nablatau.methods.base import Job, Method
-from nablatau.methods.schedule import descend, planned_steps, retain_batches
+from nablatau.methods.schedule import check_batch_norm, descend, planned_steps, retain_batches
 from nablatau.recipes import check_mode, check_positive
 from nablatau.training import Step, batch_mean, linear_decay, mean_loss
 
@@ -61,6 +61,7 @@ class NablaTau(Method):
         check_positive(
             budget=self.budget,
             learning_rate=self.learning_rate,
+            final_learning_rate=self.final_learning_rate,
             batch_size=self.batch_size,
             tau_every=self.tau_every,
         )
@@ -76,7 +77,8 @@ class NablaTau(Method):
             loss = nabla_tau_loss(forget_loss, retain_loss, step.values["tau"], step.values["alpha"])
             return {"loss": loss, "forget_loss": forget_loss, "retain_loss": retain_loss}
 
-        epochs, forget_batches = planned_steps(job, self.batch_size, self.budget)
+        check_batch_norm(model, len(job.request.forget_set), self.mode)
+        epochs, forget_batches = planned_steps(job, self.batch_size, self.budget, self.mode)
         return descend(
             model,
             job,
@@ -93,8 +95,8 @@ class NablaTau(Method):
         alpha_0 = self.alpha
         if alpha_0 is None:
             alpha_0 = initial_alpha(len(request.forget_set), request.training_size)
-        forget_loader = job.loader(request.forget_set, self.batch_size, "forget batches")
-        retain_loader = job.loader(request.retain_set, self.batch_size, "retain batches")
+        forget_loader = job.loader(request.forget_set, self.batch_size, "forget batches", mode=self.mode)
+        retain_loader = job.loader(request.retain_set, self.batch_size, "retain batches", mode=self.mode)
         holdout_loader = job.loader(request.holdout_set, job.runtime.evaluation_batch_size)
         tau = float("nan")
         for epoch, stream in enumerate(retain_batches(retain_loader, len(forget_loader), epochs)):

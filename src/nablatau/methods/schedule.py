@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from nablatau.errors import SettingsError
 from nablatau.methods.base import Job
 from nablatau.training import Loader, Mode, RecordBatch, Step, StepLoss, run_steps, trainable_parameters
 
@@ -49,16 +50,17 @@ def retain_batches(loader: Loader, forget_batches_a_pass: int, epochs: int) -> I
         yield stream
 
 
-def planned_steps(job: Job, batch_size: int, budget: float) -> tuple[int, int]:
+def planned_steps(job: Job, batch_size: int, budget: float, mode: Mode) -> tuple[int, int]:
     """Forget epochs and forget batches in each, for a request.
 
     Args:
         job: with the request.
         batch_size: examples in a batch of either kind.
         budget: B, as in `forget_epochs`.
+        mode: of the model during the steps.
     """
-    forget = -(-len(job.request.forget_set) // batch_size)
-    retain = -(-len(job.request.retain_set) // batch_size)
+    forget = len(job.loader(job.request.forget_set, batch_size, mode=mode))
+    retain = len(job.loader(job.request.retain_set, batch_size, mode=mode))
     return forget_epochs(retain, forget, budget), forget
 
 
@@ -99,3 +101,17 @@ def descend(
         on_step=job.on_step,
     )
     return model
+
+
+def check_batch_norm(model: nn.Module, forget_size: int, mode: Mode) -> None:
+    """Refuse to train BatchNorm on a single forget record: one record has no spread to normalise by.
+
+    Raises:
+        SettingsError: saying which mode to use instead.
+    """
+    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if batch_norm and forget_size == 1 and mode == "train":
+        raise SettingsError(
+            "One record is to be forgotten, and in train mode BatchNorm normalises each batch by itself, which one "
+            "record does not allow. Use mode='eval', which takes the running statistics."
+        )

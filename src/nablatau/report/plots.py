@@ -42,7 +42,7 @@ def plots_of(evidence: Evidence, rows: Sequence[Row]) -> list[tuple[str, str]]:
         rows: made from it.
     """
     plots = [("Losses of forgotten and of unseen records", loss_histograms(evidence))]
-    if len(evidence.unseen_like_forgotten(evidence.models[0])) >= 2:
+    if len(evidence.comparable) >= 2:
         plots.append(("Telling forgotten from unseen records", roc_curves(evidence)))
     if {"original", "unlearned"} <= set(evidence.models):
         plots.append(("Each forgotten record before and after", risk_before_and_after(evidence)))
