@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 
 LAYERS: list[set[str]] = [
     {"errors", "statistics"},
-    {"batches"},
+    {"batches", "quantisation"},
     {"fingerprints"},
     {"records"},
     {"data", "objectives", "checkpoints"},
@@ -19,7 +19,9 @@ LAYERS: list[set[str]] = [
     {"training"},
     {"recipes"},
     {"projects", "methods", "attacks", "metrics", "scoring"},
-    {"tasks", "evidence"},
+    {"tasks", "evidence", "stacks"},
+    {"shadows", "recovery"},
+    {"pipelines", "contrasts"},
     {"evaluation"},
     {"report"},
     {"api"},

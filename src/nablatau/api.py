@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from nablatau.checkpoints import WEIGHTS_NAME, save_weights, whole_file, whole_folder
+from nablatau.contrasts import contrasts, packed
 from nablatau.data import Request
 from nablatau.errors import CheckpointError, SettingsError
 from nablatau.evaluation import Row, Verdict, judge, sentence, summarise
@@ -27,10 +28,15 @@ from nablatau.fingerprints import Readable, weights_digest
 from nablatau.methods import Method, NablaTau
 from nablatau.methods.retrain import Retrain
 from nablatau.objectives import Objective, describe
+from nablatau.pipelines import run_pipelines
 from nablatau.recipes import Recipe
+from nablatau.recovery import LEARNING_RATES, recover_by_finetuning, recover_by_rounding
 from nablatau.report import Page, render
 from nablatau.runtime import Runtime, isolated_randomness
 from nablatau.training import History
+
+FEWEST_TO_RECOVER = 10
+"""Forgotten and unseen records below which it is not asked whether they come back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,7 @@ class Forgotten:
         history: what happened, step by step.
         request: what was to be forgotten.
         record: settings, seeds, versions, hashes of the model before and after; JSON-able.
+        method: with its settings.
         seconds: wall time of the method.
     """
 
@@ -49,6 +56,7 @@ class Forgotten:
     history: History = field(repr=False)
     request: Request = field(repr=False)
     record: dict[str, Any] = field(repr=False)
+    method: Method
     seconds: float
 
     @property
@@ -276,7 +284,14 @@ def forget(
         "scored_samples": done.history.scored_samples,
         "versions": versions(),
     }
-    return Forgotten(model=done.model, history=done.history, request=request, record=record, seconds=done.seconds)
+    return Forgotten(
+        model=done.model,
+        history=done.history,
+        request=request,
+        record=record,
+        method=method,
+        seconds=done.seconds,
+    )
 
 
 def evaluate(
@@ -288,6 +303,9 @@ def evaluate(
     reference: nn.Module | None = None,
     recipe: Recipe | None = None,
     test_set: Readable | None = None,
+    shadows: int = 0,
+    method: Method | None = None,
+    recovery: bool = True,
     seed: int = 0,
     runtime: Runtime | None = None,
 ) -> Evaluation:
@@ -301,7 +319,10 @@ def evaluate(
         reference: a model trained from scratch on the retain set.
         recipe: trains such a reference where none is given.
         test_set: records for the task's score alone.
-        seed: of the training of the reference.
+        shadows: number of shadow pipelines for tier 3, 16 for a start; they train by `recipe`.
+        method: what the pipelines unlearn with; the one of a result of `forget` unless given.
+        recovery: also look whether the records come back by fine-tuning on the retain set, or by rounding the weights.
+        seed: of the reference, the pipelines and the recovery checks.
         runtime: device, precision and the like.
 
     Returns:
@@ -327,14 +348,59 @@ def evaluate(
         models["retrained"] = reference
     with isolated_randomness(seed):
         evidence = collect(models, request, objective, test_set=test_set, costs=costs, runtime=runtime)
+        if recovery and min(len(request.forget_set), len(evidence.comparable)) >= FEWEST_TO_RECOVER:
+            evidence.arrays.update(recovery_arrays(models, request, objective, seed=seed, runtime=runtime))
+        if shadows:
+            method = method or (result.method if result else None)
+            if recipe is None or method is None:
+                raise SettingsError(
+                    "Shadow pipelines train as the original was trained and unlearn as the audited model was: pass recipe= "
+                    "and, where the model does not come from forget(), method=."
+                )
+            done = run_pipelines(
+                method,
+                request,
+                objective,
+                recipe=recipe,
+                like=original,
+                pipelines=shadows,
+                seed=seed,
+                runtime=runtime,
+            )
+            evidence.arrays.update(done.arrays())
     record = result.record if result else {"request": describe_request(request), "versions": versions()}
     how = {
         "seed": seed,
+        "shadows": shadows,
+        "recovery": recovery,
         "models": {name: weights_digest(model) for name, model in models.items()},
         "reference_recipe": recipe.settings() if recipe is not None and "retrained" in costs else None,
         "runtime": vars(runtime or Runtime()),
     }
     return Evaluation.of(evidence, record | {"evaluated": how}, result.history if result else None)
+
+
+def recovery_arrays(
+    models: dict[str, nn.Module], request: Request, objective: Objective, *, seed: int, runtime: Runtime | None
+) -> dict[str, Any]:
+    """The recovery checks of the unlearned model, those of the reference taken off where there is one.
+
+    Args:
+        models: with "unlearned", and "retrained" where there is a reference.
+        request, objective, seed, runtime: as of `evaluate`.
+    """
+    tuned = recover_by_finetuning(models["unlearned"], request, objective, seed=seed, runtime=runtime)
+    rounded = recover_by_rounding(models["unlearned"], request, objective, runtime=runtime)
+    reference = models.get("retrained")
+    if reference is None:
+        return {"recovery_finetuning": packed(contrasts(tuned)), "recovery_rounding": packed(contrasts(rounded))}
+    rates = (tuned.learning_rate,) if tuned.learning_rate else LEARNING_RATES
+    theirs = recover_by_finetuning(reference, request, objective, seed=seed, learning_rates=rates, runtime=runtime)
+    rounded_too = recover_by_rounding(reference, request, objective, runtime=runtime)
+    return {
+        "recovery_finetuning": packed(contrasts(tuned, theirs)),
+        "recovery_rounding": packed(contrasts(rounded, rounded_too)),
+    }
 
 
 def check_page_name(file: Path) -> None:

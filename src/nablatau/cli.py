@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from nablatau.projects import Project
     from nablatau.runtime import Runtime
 
-Tier = Literal[1, 2]
+Tier = Literal[1, 2, 3]
+SHADOWS = 16
 EXIT_WRONG, EXIT_USAGE, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 app = App(
@@ -114,7 +115,8 @@ def forget(
         method: name of a method (see list); nabla_tau unless given.
         preset: settings of nabla_tau: paper or paper-text.
         batch_size: examples in a batch; the method's own unless given.
-        tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe.
+        tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe;
+            3 also 16 shadow pipelines.
     """
     _forget(target, choice or Choice(), _method(method, preset, batch_size), out, tier, how or How())
 
@@ -127,6 +129,8 @@ def evaluate(
     choice: Choice | None = None,
     reference: Path | None = None,
     tier: Tier = 1,
+    method: str | None = None,
+    preset: str | None = None,
     out: Path | None = None,
     evidence: Path | None = None,
     how: How | None = None,
@@ -136,7 +140,10 @@ def evaluate(
     Args:
         weights: .safetensors file of the model that is said to have forgotten.
         reference: .safetensors file of a model trained from scratch without the records.
-        tier: 1 the model alone; 2 also a reference model, given or retrained by the project's recipe.
+        tier: 1 the model alone; 2 also a reference model, given or retrained by the project's recipe; 3 also 16 shadow
+            pipelines that train by the recipe and unlearn by the method.
+        method: for tier 3, what made the weights; nabla_tau unless given.
+        preset: for tier 3, settings of nabla_tau.
         out: file for the report, ending in .html.
         evidence: new folder for the per-example arrays, from which `nablatau report` makes the report again.
     """
@@ -161,7 +168,9 @@ def evaluate(
         request,
         project.objective,
         reference=known,
-        recipe=_recipe(project) if tier == 2 and known is None else None,
+        recipe=_recipe(project) if tier == 3 or (tier == 2 and known is None) else None,
+        shadows=SHADOWS if tier == 3 else 0,
+        method=_method(method, preset, None) if tier == 3 else None,
         test_set=project.test_set,
         seed=how.seed,
         runtime=_runtime(how),
@@ -256,7 +265,7 @@ def _forget(target: str, choice: Choice, method: "Method", out: Path, tier: Tier
         runtime = _runtime(how)
         project = _project(target, how)
         request = _request(project, choice)
-        recipe = _recipe(project) if tier == 2 else project.recipe
+        recipe = _recipe(project) if tier > 1 else project.recipe
         result = forget_records(
             project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
         )
@@ -265,7 +274,8 @@ def _forget(target: str, choice: Choice, method: "Method", out: Path, tier: Tier
             result,
             request,
             project.objective,
-            recipe=recipe if tier == 2 else None,
+            recipe=recipe if tier > 1 else None,
+            shadows=SHADOWS if tier == 3 else 0,
             test_set=project.test_set,
             seed=how.seed,
             runtime=runtime,

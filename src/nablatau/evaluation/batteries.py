@@ -8,6 +8,7 @@ import numpy as np
 from nablatau.attacks import svc
 from nablatau.attacks.logistic_regression import AT_LEAST, logistic_regression
 from nablatau.attacks.signals import modified_entropies
+from nablatau.contrasts import unpacked
 from nablatau.evaluation.membership import (
     FEWEST_UNSEEN,
     Sides,
@@ -16,6 +17,7 @@ from nablatau.evaluation.membership import (
     plain_sides,
 )
 from nablatau.evaluation.rows import Row
+from nablatau.evaluation.shadowed import shadow_rows
 from nablatau.evidence import Evidence
 from nablatau.metrics import (
     accuracy,
@@ -107,9 +109,10 @@ def summarise(evidence: Evidence) -> list[Row]:
     rows = [*_task_rows(evidence), *_membership_rows(evidence), *_compatibility_rows(evidence)]
     if "retrained" in evidence.models and len(evidence.models) > 1:
         rows += _reference_rows(evidence)
+    rows += [*shadow_rows(evidence), *_recovery_rows(evidence)]
     label = TASK_SCORES[evidence.kind][0]
     headlines = (f"{label}, ", AUC_NAME, CALIBRATED_NAME, "Logistic", "Average gap")
-    return [replace(row, headline=row.name.startswith(headlines)) for row in rows]
+    return [replace(row, headline=row.headline or row.name.startswith(headlines)) for row in rows]
 
 
 def _each(
@@ -434,6 +437,21 @@ def _distance(
 ) -> Callable[[str], Interval | None]:
     theirs = evidence.scores["retrained"][split][array]
     return lambda model: function(evidence.scores[model][split][array], theirs) if len(theirs) > 1 else None
+
+
+# ---------------------------------------------------------------------- recovery
+
+
+def _recovery_rows(evidence: Evidence) -> list[Row]:
+    """What came back: a row a readout of each check that was run."""
+    rows = []
+    units = {"finetuning": "steps on the retain set", "rounding": "bits a weight"}
+    for how, unit in units.items():
+        for each in unpacked(evidence.arrays.get(f"recovery_{how}", np.zeros((0, 15))), evidence.goal):
+            values = {model: each.gain if model == "unlearned" else None for model in evidence.models}
+            note = "AUC after − before, forgotten against unseen; paired DeLong, simultaneous over the readouts"
+            rows.append(Row(name=f"Recovered after {each.at} {unit}", values=dict(values), note=note, null="0"))
+    return rows
 
 
 # ---------------------------------------------------------------------- in one sentence

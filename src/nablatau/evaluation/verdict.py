@@ -18,10 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from nablatau.contrasts import unpacked
 from nablatau.evaluation.membership import (
+    ALPHA,
     FEWEST_UNSEEN,
     MembershipTest,
     Sides,
+    auc_p_value,
     calibrated_sides,
     estimate_auc,
     false_alarms,
@@ -29,6 +32,7 @@ from nablatau.evaluation.membership import (
     flagged,
     plain_sides,
 )
+from nablatau.evaluation.shadowed import trained_lira_auc, unlearned_lira_auc
 from nablatau.evidence import Evidence
 from nablatau.metrics import class_goal_distance
 from nablatau.statistics import (
@@ -141,15 +145,47 @@ def judge(evidence: Evidence) -> Verdict:
     Args:
         evidence: of "original" and "unlearned", and of "retrained" where there is a reference.
     """
-    findings = [_membership(evidence), _utility(evidence)]
+    findings = [*_membership_findings(evidence), _utility(evidence)]
     if evidence.goal == "class" and "retrained" in evidence.models and evidence.has("logits"):
         findings.append(_class_goal(evidence))
-    if "recovery_contrast" in evidence.arrays:
-        findings.append(_recovery(evidence))
+    findings += [_recovery(evidence, how) for how in RECOVERY_CHECKS if f"recovery_{how}" in evidence.arrays]
     return Verdict(findings=tuple(findings))
 
 
 # ---------------------------------------------------------------------- membership
+
+
+def _membership_findings(evidence: Evidence) -> list[Finding]:
+    """One finding a tier; where one has power, another's lack of it does not count."""
+    findings = [_membership(evidence)]
+    if "shadow_states" in evidence.arrays:
+        findings.append(_per_record(evidence))
+    with_power = [finding for finding in findings if finding.word is not Word.NO_POWER]
+    return with_power or findings[-1:]
+
+
+def _per_record(evidence: Evidence) -> Finding:
+    """Can forgotten records be told from unseen ones by what pipelines that unlearned each of them leave behind?"""
+    after, before = unlearned_lira_auc(evidence), trained_lira_auc(evidence, "original")
+    number, control = auc_interval(after), auc_interval(before)
+    effect = auc_minimum_detectable_effect_of(after)
+    if auc_p_value(after) <= ALPHA and after.value > 0.5:
+        word, because = Word.LEAK_DETECTED, f"U-LiRA AUC {number} (p = {auc_p_value(after):.2g})."
+    elif auc_p_value(before) > ALPHA or before.value < 0.5:
+        word, because = Word.NO_POWER, f"LiRA on the original has AUC {control}; U-LiRA here {number}."
+    elif auc_equivalence(after, EQUIVALENCE_MARGIN).p_value <= 0.05:
+        word, because = Word.EQUIVALENT, f"U-LiRA AUC {number}, equivalent to 0.5 within ±{EQUIVALENCE_MARGIN}."
+    else:
+        word = Word.NOT_DETECTED
+        because = f"U-LiRA AUC {number}; a deviation of {effect:.3f} would have been found with 80 % power."
+    return Finding(
+        word=word,
+        test=f"membership, record by record ({len(evidence.arrays['shadow_states'])} shadow pipelines)",
+        number=number,
+        because=because,
+        control=f"LiRA on the original, same pipelines: AUC {control}",
+        assumption="the pipelines train and unlearn as the audited model did",
+    )
 
 
 def _membership(evidence: Evidence) -> Finding:
@@ -298,16 +334,26 @@ def _class_goal(evidence: Evidence) -> Finding:
     )
 
 
-def _recovery(evidence: Evidence) -> Finding:
-    """Do forgotten records come back by training on the retained ones alone?"""
-    value, low, high, n, m = evidence.arrays["recovery_contrast"].tolist()
-    contrast = Interval(value, low, high, int(n), "Newcombe, difference of paired changes", int(m))
-    back = contrast.low > 0
+RECOVERY_CHECKS = {
+    "finetuning": "retain-only recovery",
+    "rounding": "recovery by rounding the weights",
+}
+
+
+def _recovery(evidence: Evidence, how: str) -> Finding:
+    """Do forgotten records come back?"""
+    found = unpacked(evidence.arrays[f"recovery_{how}"], evidence.goal)
+    back = [each for each in found if each.recovered]
+    worst = max(back or found, key=lambda each: each.gain.low)
+    unit = "steps on the retain set alone" if how == "finetuning" else "bits a weight"
+    shown = worst.rise if evidence.goal == "class" else worst.gain
+    what = "accuracy on the class" if evidence.goal == "class" else "AUC, forgotten against unseen,"
+    calibrated = "retrained" in evidence.models
     return Finding(
         word=Word.RECOVERABLE if back else Word.NOT_DETECTED,
-        test="retain-only recovery",
-        number=contrast,
-        because=f"Accuracy regained on forgotten beyond unseen records by training on the retain set {contrast}.",
-        control="unseen records, trained alike",
+        test=RECOVERY_CHECKS[how],
+        number=shown,
+        because=f"After {worst.at} {unit}, {what} changed by {shown}.",
+        control="the retrained model, treated alike, taken off" if calibrated else "unseen records, treated alike",
         assumption="a model that never saw the records gains no more on them than on unseen ones",
     )
