@@ -12,10 +12,10 @@ from torch import nn
 
 import nablatau
 from nablatau import Objective, Recipe, TrainingData
-from nablatau.api import salted_digests
 from nablatau.checkpoints import load_weights
 from nablatau.errors import CheckpointError, SettingsError
 from nablatau.fingerprints import weights_digest
+from nablatau.results import salted_digests
 from small import random_set, small_network
 
 RECIPE = Recipe(epochs=2, learning_rate=0.1, batch_size=16, build=small_network)
@@ -79,7 +79,7 @@ def test_a_write_that_fails_leaves_nothing(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("nablatau.api.save_weights", full_disk)
+    monkeypatch.setattr("nablatau.results.save_weights", full_disk)
     with pytest.raises(CheckpointError, match=r"could not be written: .*No space left"):
         forgotten.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -24,6 +24,7 @@ LAYERS: list[set[str]] = [
     {"pipelines", "contrasts"},
     {"evaluation"},
     {"report"},
+    {"results"},
     {"api"},
     {"cli"},
 ]

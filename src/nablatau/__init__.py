@@ -7,13 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nablatau.api import Evaluation, Forgotten, evaluate, forget
+    from nablatau.api import evaluate, forget
     from nablatau.data import Request, TrainingData
     from nablatau.errors import NablatauError
     from nablatau.methods import Finetune, Method, NablaTau, Retrain
     from nablatau.objectives import Objective
     from nablatau.projects import Project
     from nablatau.recipes import Recipe
+    from nablatau.results import Evaluation, Forgotten
     from nablatau.runtime import Runtime
 
 __all__ = [
@@ -35,13 +36,14 @@ __all__ = [
 ]
 
 _PLACES = {
-    "api": ("Evaluation", "Forgotten", "evaluate", "forget"),
+    "api": ("evaluate", "forget"),
     "data": ("Request", "TrainingData"),
     "errors": ("NablatauError",),
     "methods": ("Finetune", "Method", "NablaTau", "Retrain"),
     "objectives": ("Objective",),
     "projects": ("Project",),
     "recipes": ("Recipe",),
+    "results": ("Evaluation", "Forgotten"),
     "runtime": ("Runtime",),
 }
 _PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 if TYPE_CHECKING:
-    from nablatau.api import Evaluation
     from nablatau.data import Request
     from nablatau.methods import Method
     from nablatau.projects import Project
+    from nablatau.results import Evaluation
     from nablatau.runtime import Runtime
 
 Tier = Literal[1, 2, 3]
@@ -149,9 +149,9 @@ def evaluate(
     """
     import copy
 
-    from nablatau.api import check_page_name
     from nablatau.api import evaluate as evaluate_models
     from nablatau.checkpoints import check_free, load_weights
+    from nablatau.results import check_page_name
 
     how = how or How()
     if out is not None:
@@ -193,7 +193,7 @@ def report(evidence: Path, *, out: Path | None = None, json: Annotated[bool, Par
         out: file for the report, ending in .html.
         json: print one JSON object instead of text.
     """
-    from nablatau.api import Evaluation
+    from nablatau.results import Evaluation
 
     evaluation = Evaluation.load(evidence)
     places = {"report": str(evaluation.save(out))} if out is not None else {}

@@ -21,7 +21,7 @@ from torch.utils.data import ConcatDataset, TensorDataset
 
 from nablatau.attacks.u_lira import ShadowState, draw_thirds
 from nablatau.data import Request
-from nablatau.errors import EvidenceError, SettingsError
+from nablatau.errors import EvidenceError
 from nablatau.fingerprints import Readable
 from nablatau.methods import Method
 from nablatau.objectives import Objective
@@ -86,14 +86,8 @@ def run_pipelines(
         runtime: device, precision and the like.
 
     Raises:
-        SettingsError: fewer than 6 pipelines.
         EvidenceError: no unseen records to compare with.
     """
-    if pipelines < FEWEST_PIPELINES:
-        raise SettingsError(
-            f"{pipelines} shadow pipelines are too few: each record must be left out, kept and unlearned twice, "
-            f"which takes {FEWEST_PIPELINES}. Use 16, or tier 2."
-        )
     pool, targets, forget, unseen = _pool(request, seed)
     size = len(forget) + len(unseen)
     states = draw_thirds(pipelines, size, seed=seed)
