@@ -16,6 +16,7 @@ LAYERS: list[set[str]] = [
     {"records"},
     {"data", "objectives", "checkpoints"},
     {"runtime"},
+    {"loading"},
     {"training"},
     {"recipes"},
     {"projects", "methods", "attacks", "metrics", "scoring"},

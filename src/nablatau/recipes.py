@@ -14,19 +14,11 @@ from torch import Tensor, nn
 
 from nablatau.batches import Batch
 from nablatau.errors import SettingsError
+from nablatau.loading import Loader
 from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import Runtime, isolated_randomness, move, random_generator
-from nablatau.training import (
-    History,
-    Loader,
-    Mode,
-    Step,
-    batch_mean,
-    linear_decay,
-    run_steps,
-    trainable_parameters,
-)
+from nablatau.training import History, Mode, Step, batch_mean, linear_decay, run_steps, trainable_parameters
 
 WHOLE = ("epochs", "batch_size", "tau_every")
 """Settings that count something."""

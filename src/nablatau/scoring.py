@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from nablatau.errors import EvidenceError, shortened
+from nablatau.loading import Loader, RecordBatch
 from nablatau.objectives import Objective, signals
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, gather_over_processes, move
-from nablatau.training import Loader, RecordBatch, in_mode
+from nablatau.training import in_mode
 
 Array = npt.NDArray[Any]
 MOST_LOGITS = 20_000_000

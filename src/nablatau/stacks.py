@@ -24,10 +24,11 @@ from torch.func import functional_call, stack_module_state, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nablatau.errors import EvidenceError, shortened
+from nablatau.loading import Loader, RecordBatch
 from nablatau.objectives import Objective, signals
 from nablatau.records import Records
 from nablatau.runtime import Precision, Runtime, device_of, gather_over_processes
-from nablatau.training import Loader, RecordBatch, in_mode
+from nablatau.training import in_mode
 
 Result = TypeVar("Result")
 Ask = Callable[[nn.Module, Any], Any]

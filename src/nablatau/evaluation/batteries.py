@@ -9,28 +9,22 @@ from nablatau.attacks import svc
 from nablatau.attacks.logistic_regression import AT_LEAST, logistic_regression
 from nablatau.attacks.signals import modified_entropies
 from nablatau.contrasts import unpacked
+from nablatau.evaluation.beside_reference import CALIBRATED_NAME, reference_rows
 from nablatau.evaluation.membership import (
     FEWEST_UNSEEN,
     Sides,
-    calibrated_sides,
     estimate_auc,
     plain_sides,
 )
-from nablatau.evaluation.rows import Row
+from nablatau.evaluation.rows import Row, row_of_each
 from nablatau.evaluation.shadowed import shadow_rows
 from nablatau.evidence import Evidence
 from nablatau.metrics import (
     accuracy,
-    activation_distance,
-    average_gap,
-    churn,
     expected_calibration_error,
     f1_micro,
-    js_divergence,
-    nearer_to_reference,
     negative_flips,
     negative_log_likelihood,
-    tug_of_war,
     worst_class_accuracy,
 )
 from nablatau.objectives import Kind
@@ -52,7 +46,6 @@ from nablatau.statistics import (
 )
 
 AUC_NAME = "AUC, forgotten against unseen"
-CALIBRATED_NAME = "AUC calibrated by the reference"
 RETRAINED = "the retrained model's value"
 
 
@@ -108,25 +101,11 @@ def summarise(evidence: Evidence) -> list[Row]:
     """
     rows = [*_task_rows(evidence), *_membership_rows(evidence), *_compatibility_rows(evidence)]
     if "retrained" in evidence.models and len(evidence.models) > 1:
-        rows += _reference_rows(evidence)
+        rows += reference_rows(evidence)
     rows += [*shadow_rows(evidence), *_recovery_rows(evidence)]
     label = TASK_SCORES[evidence.kind][0]
     headlines = (f"{label}, ", AUC_NAME, CALIBRATED_NAME, "Logistic", "Average gap")
     return [replace(row, headline=row.headline or row.name.startswith(headlines)) for row in rows]
-
-
-def _each(
-    evidence: Evidence,
-    name: str,
-    note: str,
-    null: str,
-    compute: Callable[[str], Interval | None],
-    models: Sequence[str] | None = None,
-) -> Row:
-    """A row with one number for each of these models, and None for the others."""
-    asked = evidence.models if models is None else models
-    values = {model: compute(model) if model in asked else None for model in evidence.models}
-    return Row(name=name, values=values, note=note, null=null)
 
 
 # ---------------------------------------------------------------------- the task
@@ -135,7 +114,7 @@ def _each(
 def _task_rows(evidence: Evidence) -> list[Row]:
     label, note, compute = TASK_SCORES[evidence.kind]
     rows = [
-        _each(evidence, f"{label}, {split} set", note, RETRAINED, _scored(evidence, split, compute))
+        row_of_each(evidence, f"{label}, {split} set", note, RETRAINED, _scored(evidence, split, compute))
         for split in evidence.splits
     ]
     if evidence.kind == "single-label":
@@ -156,7 +135,7 @@ def _classification_rows(evidence: Evidence, split: str) -> list[Row]:
 
     others = [model for model in evidence.models if model != "original"]
     rows = [
-        _each(
+        row_of_each(
             evidence,
             f"Accuracy of the worst class, {split} set",
             "Wilson",
@@ -166,7 +145,7 @@ def _classification_rows(evidence: Evidence, split: str) -> list[Row]:
     ]
     if "original" in evidence.models:
         rows += [
-            _each(
+            row_of_each(
                 evidence,
                 f"Change of accuracy from the original, {split} set",
                 "paired; Newcombe",
@@ -174,7 +153,7 @@ def _classification_rows(evidence: Evidence, split: str) -> list[Row]:
                 lambda model: paired_change(of("original", "correct"), of(model, "correct")),
                 others,
             ),
-            _each(
+            row_of_each(
                 evidence,
                 f"Negative flips from the original, {split} set",
                 "share of records that were right and are wrong now; Wilson",
@@ -187,14 +166,14 @@ def _classification_rows(evidence: Evidence, split: str) -> list[Row]:
         ]
     if evidence.has("logits"):
         rows += [
-            _each(
+            row_of_each(
                 evidence,
                 f"Negative log-likelihood, {split} set",
                 "nats; normal interval",
                 RETRAINED,
                 lambda model: negative_log_likelihood(of(model, "logits"), of(model, "target")),
             ),
-            _each(
+            row_of_each(
                 evidence,
                 f"Expected calibration error, {split} set",
                 "15 bins; bootstrap",
@@ -213,12 +192,12 @@ def _membership_rows(evidence: Evidence) -> list[Row]:
     like = len(evidence.comparable)
     if like < 2:
         note = f"not run: needs 2 {against}, and {like} are known"
-        return [_each(evidence, AUC_NAME, note, "0.5", lambda model: None)]
+        return [row_of_each(evidence, AUC_NAME, note, "0.5", lambda model: None)]
     sides = {model: plain_sides(evidence, model) for model in evidence.models}
     forgotten = len(sides[evidence.models[0]].forget)
     within = ", within classes" if sides[evidence.models[0]].forget_strata is not None else ""
     rows = [
-        _each(
+        row_of_each(
             evidence,
             AUC_NAME,
             f"a forgotten record fits better than {against}{within}; DeLong, logit scale",
@@ -231,7 +210,7 @@ def _membership_rows(evidence: Evidence) -> list[Row]:
         rows += _tail_rows(evidence, sides, f"{ks_critical_distance(forgotten, like):.3f}")
     else:
         note = f"not run: needs {FEWEST_UNSEEN} {against}, and {like} are known"
-        rows.append(_each(evidence, "TPR at low FPR, KS distance, tail share", note, "–", lambda model: None))
+        rows.append(row_of_each(evidence, "TPR at low FPR, KS distance, tail share", note, "–", lambda model: None))
     return rows
 
 
@@ -241,7 +220,7 @@ def _retain_row(evidence: Evidence) -> Row:
         return auc_delong(-splits["retain"]["loss"], -splits["unseen"]["loss"])
 
     note = "a retained record fits better than an unseen one: the leak that stays; DeLong, logit scale"
-    return _each(evidence, "AUC, retained against unseen", note, RETRAINED, retained)
+    return row_of_each(evidence, "AUC, retained against unseen", note, RETRAINED, retained)
 
 
 def _tail_rows(evidence: Evidence, sides: dict[str, Sides], critical: str) -> list[Row]:
@@ -251,26 +230,26 @@ def _tail_rows(evidence: Evidence, sides: dict[str, Sides], critical: str) -> li
         name = f"TPR at {100 * rate:g} % FPR"
         if len(some.unseen) >= minimum_negatives(rate):
             note = "forgotten records above that share of the unseen ones; Clopper-Pearson"
-            rows.append(_each(evidence, name, note, f"{rate:g}", _tpr(sides, rate)))
+            rows.append(row_of_each(evidence, name, note, f"{rate:g}", _tpr(sides, rate)))
         else:
             note = f"not run: needs {minimum_negatives(rate):,} unseen records, and there are {len(some.unseen):,}"
-            rows.append(_each(evidence, name, note, f"{rate:g}", lambda model: None))
+            rows.append(row_of_each(evidence, name, note, f"{rate:g}", lambda model: None))
     rows += [
-        _each(
+        row_of_each(
             evidence,
             "KS distance, forgotten against unseen",
             "largest gap between the two distributions of margins; no interval",
             f"below {critical} in 95 % of random draws",
             lambda model: _ks(sides[model]),
         ),
-        _each(
+        row_of_each(
             evidence,
             "Forgotten beyond the unseen records' 95th loss percentile",
             "Clopper-Pearson, given the percentile; tested by the exact exceedance test",
             "0.05",
             lambda model: tail_test(-sides[model].forget, -sides[model].unseen).share,
         ),
-        _each(
+        row_of_each(
             evidence,
             "Records singled out",
             "share with a conformal p-value below the Benjamini-Hochberg line at 10 %; Wilson",
@@ -306,7 +285,9 @@ def _compatibility_rows(evidence: Evidence) -> list[Row]:
             "compatibility number: share of forgotten records that an SVC on modified entropies, trained on retained "
             "and unseen ones, calls unseen; Wilson"
         )
-        rows.append(_each(evidence, "SVC attack, called unseen", note, RETRAINED, lambda model: _svc(evidence, model)))
+        rows.append(
+            row_of_each(evidence, "SVC attack, called unseen", note, RETRAINED, lambda model: _svc(evidence, model))
+        )
     return rows
 
 
@@ -315,7 +296,7 @@ def _logistic_row(evidence: Evidence, signal: str) -> Row:
     forget, unseen = evidence.pair(evidence.models[0], signal)
     if min(len(forget), len(unseen)) < AT_LEAST:
         note = f"compatibility number, not run: needs {AT_LEAST} records a side"
-        return _each(evidence, name, note, "0.5", lambda model: None)
+        return row_of_each(evidence, name, note, "0.5", lambda model: None)
     found = {model: logistic_regression(*evidence.pair(model, signal)) for model in evidence.models}
     note = "compatibility number, the paper's protocol: accuracy over 10 splits; Nadeau-Bengio interval"
     nulls = "; ".join(f"{model} {each.null_low:.3f} to {each.null_high:.3f}" for model, each in found.items())
@@ -335,108 +316,6 @@ def _svc(evidence: Evidence, model: str) -> Interval | None:
         return None
     scores = svc.svc(*values)
     return wilson(int((scores < 0).sum()), len(scores))
-
-
-# ---------------------------------------------------------------------- beside one retrained reference
-
-
-def _reference_rows(evidence: Evidence) -> list[Row]:
-    others = [model for model in evidence.models if model != "retrained"]
-    rows = []
-    if len(evidence.comparable) >= 2:
-        note = "each record compared with itself under the reference (RMIA with one OUT model); DeLong, logit scale"
-        rows.append(
-            _each(
-                evidence,
-                CALIBRATED_NAME,
-                note,
-                "0.5, also where the forget set is no random draw",
-                lambda model: auc_interval(estimate_auc(calibrated_sides(evidence, model))),
-                others,
-            )
-        )
-    if evidence.kind == "single-label":
-        rows += _gap_rows(evidence, others)
-    if evidence.has("logits") and evidence.kind == "single-label":
-        rows += _distance_rows(evidence, others)
-    return rows
-
-
-def _gap_rows(evidence: Evidence, others: list[str]) -> list[Row]:
-    splits = [split for split in ("retain", "forget", "test") if split in evidence.splits]
-
-    def parts(model: str) -> list[Array]:
-        return [evidence.scores[model][split]["correct"] for split in splits]
-
-    def with_attack(model: str) -> list[Array]:
-        forget, unseen = evidence.pair(model, "loss")
-        return [*parts(model), forget < np.median(unseen)] if len(unseen) else parts(model)
-
-    names = ", ".join(splits)
-    seeds = "that between two retrained models, not 0"
-    return [
-        _each(
-            evidence,
-            "Average gap to the reference",
-            f"mean |difference| of accuracy on {names} set and of attack success; simultaneous interval",
-            seeds,
-            lambda model: average_gap(with_attack(model), with_attack("retrained")),
-            others,
-        ),
-        _each(
-            evidence,
-            "ToW beside the reference",
-            f"product of 1 − |difference of accuracy| on {names} set; simultaneous interval",
-            f"{seeds.replace('not 0', 'not 1')}",
-            lambda model: tug_of_war(parts(model), parts("retrained")),
-            others,
-        ),
-    ]
-
-
-def _distance_rows(evidence: Evidence, others: list[str]) -> list[Row]:
-    def logits(model: str) -> Array:
-        array: Array = evidence.scores[model]["forget"]["logits"]
-        return array
-
-    seeds = "that between two retrained models, not 0"
-    measures: list[tuple[str, str, str, Callable[..., Interval]]] = [
-        ("JS divergence", "nats, from log-softmax; normal interval", "logits", js_divergence),
-        ("Activation distance", "L2 of softmax outputs; normal interval", "logits", activation_distance),
-        ("Churn", "share of records predicted otherwise; Wilson", "prediction", churn),
-    ]
-    rows = [
-        _each(
-            evidence,
-            f"{name} to the reference, {split} set",
-            note,
-            seeds,
-            _distance(evidence, split, array, function),
-            others,
-        )
-        for split in ("forget", "test")
-        if split in evidence.splits
-        for name, note, array, function in measures
-    ]
-    if "original" in evidence.models:
-        rows.append(
-            _each(
-                evidence,
-                "Nearer to the reference than to the original, forget set",
-                "share of records, by JS divergence; Wilson",
-                "as a model retrained with another seed",
-                lambda model: nearer_to_reference(logits(model), logits("original"), logits("retrained")),
-                ["unlearned"],
-            )
-        )
-    return rows
-
-
-def _distance(
-    evidence: Evidence, split: str, array: str, function: Callable[..., Interval]
-) -> Callable[[str], Interval | None]:
-    theirs = evidence.scores["retrained"][split][array]
-    return lambda model: function(evidence.scores[model][split][array], theirs) if len(theirs) > 1 else None
 
 
 # ---------------------------------------------------------------------- recovery

@@ -1,9 +1,11 @@
 """A row of the report: one number for each model, with its interval, what a perfect unlearning scores, and how it was
 obtained. A number that cannot be computed is None, and the row's note says what it would need."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from nablatau.evidence import Evidence
 from nablatau.statistics import Interval
 
 
@@ -29,3 +31,17 @@ class Row:
         """The row as JSON-able values."""
         values = {model: None if each is None else vars(each) for model, each in self.values.items()}
         return {"name": self.name, "note": self.note, "null": self.null, "values": values}
+
+
+def row_of_each(
+    evidence: Evidence,
+    name: str,
+    note: str,
+    null: str,
+    compute: Callable[[str], Interval | None],
+    models: Sequence[str] | None = None,
+) -> Row:
+    """A row with one number for each of these models, and None for the others."""
+    asked = evidence.models if models is None else models
+    values = {model: compute(model) if model in asked else None for model in evidence.models}
+    return Row(name=name, values=values, note=note, null=null)

@@ -18,11 +18,12 @@ from torch import nn
 
 from nablatau.data import Request
 from nablatau.errors import RequestError, SettingsError
+from nablatau.loading import Loader
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, isolated_randomness, move, random_generator
-from nablatau.training import History, Loader, Mode, trainable_parameters
+from nablatau.training import History, Mode, trainable_parameters
 
 Need = Literal["recipe", "outputs", "class request"]
 

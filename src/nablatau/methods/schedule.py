@@ -14,8 +14,9 @@ import torch
 from torch import nn
 
 from nablatau.errors import SettingsError
+from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job
-from nablatau.training import Loader, Mode, RecordBatch, Step, StepLoss, run_steps, trainable_parameters
+from nablatau.training import Mode, Step, StepLoss, run_steps, trainable_parameters
 
 
 def forget_epochs(retain_batches: int, forget_batches: int, budget: float) -> int:

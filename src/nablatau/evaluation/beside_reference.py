@@ -1,0 +1,121 @@
+"""Tier 2: the rows that one retrained reference allows. The gap between two retrained models, not 0, is the floor."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nablatau.evaluation.membership import calibrated_sides, estimate_auc
+from nablatau.evaluation.rows import Row, row_of_each
+from nablatau.evidence import Evidence
+from nablatau.metrics import (
+    activation_distance,
+    average_gap,
+    churn,
+    js_divergence,
+    nearer_to_reference,
+    tug_of_war,
+)
+from nablatau.scoring import Array
+from nablatau.statistics import Interval, auc_interval
+
+CALIBRATED_NAME = "AUC calibrated by the reference"
+
+
+def reference_rows(evidence: Evidence) -> list[Row]:
+    """The rows that compare with the model "retrained"."""
+    others = [model for model in evidence.models if model != "retrained"]
+    rows = []
+    if len(evidence.comparable) >= 2:
+        note = "each record compared with itself under the reference (RMIA with one OUT model); DeLong, logit scale"
+        rows.append(
+            row_of_each(
+                evidence,
+                CALIBRATED_NAME,
+                note,
+                "0.5, also where the forget set is no random draw",
+                lambda model: auc_interval(estimate_auc(calibrated_sides(evidence, model))),
+                others,
+            )
+        )
+    if evidence.kind == "single-label":
+        rows += _gap_rows(evidence, others)
+    if evidence.has("logits") and evidence.kind == "single-label":
+        rows += _distance_rows(evidence, others)
+    return rows
+
+
+def _gap_rows(evidence: Evidence, others: list[str]) -> list[Row]:
+    splits = [split for split in ("retain", "forget", "test") if split in evidence.splits]
+
+    def parts(model: str) -> list[Array]:
+        return [evidence.scores[model][split]["correct"] for split in splits]
+
+    def with_attack(model: str) -> list[Array]:
+        forget, unseen = evidence.pair(model, "loss")
+        return [*parts(model), forget < np.median(unseen)] if len(unseen) else parts(model)
+
+    names = ", ".join(splits)
+    seeds = "that between two retrained models, not 0"
+    return [
+        row_of_each(
+            evidence,
+            "Average gap to the reference",
+            f"mean |difference| of accuracy on {names} set and of attack success; simultaneous interval",
+            seeds,
+            lambda model: average_gap(with_attack(model), with_attack("retrained")),
+            others,
+        ),
+        row_of_each(
+            evidence,
+            "ToW beside the reference",
+            f"product of 1 − |difference of accuracy| on {names} set; simultaneous interval",
+            f"{seeds.replace('not 0', 'not 1')}",
+            lambda model: tug_of_war(parts(model), parts("retrained")),
+            others,
+        ),
+    ]
+
+
+def _distance_rows(evidence: Evidence, others: list[str]) -> list[Row]:
+    def logits(model: str) -> Array:
+        array: Array = evidence.scores[model]["forget"]["logits"]
+        return array
+
+    seeds = "that between two retrained models, not 0"
+    measures: list[tuple[str, str, str, Callable[..., Interval]]] = [
+        ("JS divergence", "nats, from log-softmax; normal interval", "logits", js_divergence),
+        ("Activation distance", "L2 of softmax outputs; normal interval", "logits", activation_distance),
+        ("Churn", "share of records predicted otherwise; Wilson", "prediction", churn),
+    ]
+    rows = [
+        row_of_each(
+            evidence,
+            f"{name} to the reference, {split} set",
+            note,
+            seeds,
+            _distance(evidence, split, array, function),
+            others,
+        )
+        for split in ("forget", "test")
+        if split in evidence.splits
+        for name, note, array, function in measures
+    ]
+    if "original" in evidence.models:
+        rows.append(
+            row_of_each(
+                evidence,
+                "Nearer to the reference than to the original, forget set",
+                "share of records, by JS divergence; Wilson",
+                "as a model retrained with another seed",
+                lambda model: nearer_to_reference(logits(model), logits("original"), logits("retrained")),
+                ["unlearned"],
+            )
+        )
+    return rows
+
+
+def _distance(
+    evidence: Evidence, split: str, array: str, function: Callable[..., Interval]
+) -> Callable[[str], Interval | None]:
+    theirs = evidence.scores["retrained"][split][array]
+    return lambda model: function(evidence.scores[model][split][array], theirs) if len(theirs) > 1 else None

@@ -1,0 +1,120 @@
+"""Batches of records: read, collated, on the device, and shared among processes.
+
+Every global batch is cut into one piece a process. Tensors are read by index; anything else by torch's DataLoader,
+whose reading processes live as long as the loader and draw fresh randomness in each pass.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
+
+from nablatau import batches
+from nablatau.batches import Batch
+from nablatau.objectives import Objective
+from nablatau.records import Records
+from nablatau.runtime import is_distributed, process_count, process_rank
+
+
+@dataclass(slots=True)
+class RecordBatch:
+    """One batch: this process's piece of it, and how large the whole is.
+
+    Attributes:
+        data: the collated examples, as the objective made them.
+        positions: positions of these examples in the loader's records.
+        records: the records they come from.
+        size: number of examples in `data`.
+        whole_size: number of examples in the whole batch, over all processes.
+        weight: share of this piece's sum in the mean over the whole batch, times the number of processes;
+            0 for a piece that stands in where the batch had fewer examples than there are processes.
+    """
+
+    data: Batch
+    positions: Sequence[int]
+    records: Records
+    size: int
+    whole_size: int
+    weight: float
+
+
+class Loader:
+    """Batches of records, pass after pass, each in a fresh random order or all in the given one.
+
+    Args:
+        records: n records.
+        objective: its `collate` makes batches.
+        batch_size: examples in a batch over all processes; the last of a pass may be smaller.
+        device: where the batches go.
+        generator: draws the order of each pass, the same in every process; None keeps the given order.
+        workers: reading processes.
+        merge_single: join a last batch of one record to the one before: BatchNorm cannot train on one record.
+    """
+
+    def __init__(
+        self,
+        records: Records,
+        objective: Objective,
+        *,
+        batch_size: int,
+        device: torch.device,
+        generator: torch.Generator | None = None,
+        workers: int = 0,
+        merge_single: bool = False,
+    ) -> None:
+        self.records, self.objective, self.batch_size = records, objective, batch_size
+        self.device, self.generator, self.workers = device, generator, workers
+        self.merge_single = merge_single and batch_size > 1 and len(records) % batch_size == 1 < len(records)
+        self._pieces: list[list[int]] = []
+        self._reader: DataLoader[Batch] | None = None
+
+    def __len__(self) -> int:
+        """Batches in a pass."""
+        return -(-len(self.records) // self.batch_size) - self.merge_single
+
+    def __iter__(self) -> Iterator[RecordBatch]:
+        """One pass over the records."""
+        size = len(self.records)
+        order = torch.arange(size) if self.generator is None else torch.randperm(size, generator=self.generator)
+        wholes = list(torch.split(order, self.batch_size))
+        if self.merge_single:
+            wholes[-2:] = [torch.cat(wholes[-2:])]
+        pieces = [self._own_piece(whole) for whole in wholes]
+        read = self._read([positions for positions, _ in pieces])
+        for whole, (positions, weight), data in zip(wholes, pieces, read, strict=True):
+            on_device = batches.to_device(data, self.device)
+            yield RecordBatch(on_device, positions, self.records, len(positions), len(whole), weight)
+
+    def forever(self) -> Iterator[RecordBatch]:
+        """Pass after pass, without end."""
+        while True:
+            yield from self
+
+    def _own_piece(self, whole: Tensor) -> tuple[list[int], float]:
+        """This process's positions of a global batch, and the weight of their sum."""
+        if not is_distributed():
+            return whole.tolist(), 1 / len(whole)
+        piece = whole.tensor_split(process_count())[process_rank()]
+        if not len(piece):
+            return whole[:1].tolist(), 0.0
+        return piece.tolist(), process_count() / len(whole)
+
+    def _read(self, pieces: list[list[int]]) -> Iterable[Batch]:
+        """The batches at these positions; reading processes live as long as the loader."""
+        dataset = self.records.dataset
+        if type(dataset) is TensorDataset and self.objective.collate is batches.collate:
+            positions = torch.from_numpy(self.records.positions)
+            return (tuple(tensor[positions[piece]] for tensor in dataset.tensors) for piece in pieces)
+        self._pieces[:] = pieces
+        if self._reader is None:
+            self._reader = DataLoader(
+                self.records,  # type: ignore[arg-type]
+                batch_sampler=self._pieces,
+                collate_fn=self.objective.collate,
+                num_workers=self.workers,
+                persistent_workers=self.workers > 0,
+                generator=torch.Generator().manual_seed(torch.initial_seed()),
+            )
+        return self._reader
