@@ -27,6 +27,7 @@ LAYERS: list[set[str]] = [
     {"report"},
     {"results"},
     {"api"},
+    {"selftest"},
     {"cli"},
 ]
 """From left to right; parts in one layer do not import each other."""

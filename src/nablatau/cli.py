@@ -201,6 +201,38 @@ def report(evidence: Path, *, out: Path | None = None, json: Annotated[bool, Par
     return evaluation.verdict.word.exit_code
 
 
+@app.command
+def selftest(
+    *,
+    task: str = "digits_noisy",
+    seeds: int = 10,
+    device: str | None = None,
+    json: Annotated[bool, Parameter(negative="")] = False,
+) -> int:
+    """Audit the audit: known-good and known-bad models, and how often the verdict flags each.
+
+    Args:
+        task: name of a task (see list).
+        seeds: number of repetitions.
+        device: such as cpu or cuda.
+        json: print one JSON object instead of text.
+    """
+    from nablatau.runtime import Runtime
+    from nablatau.selftest import audit_the_audit
+    from nablatau.tasks import find_task
+
+    found = audit_the_audit(find_task(task), seeds=seeds, runtime=Runtime(device=device))
+    if json:
+        _print_json({"task": task, "seeds": seeds, "candidates": [each.to_json() for each in found]})
+    else:
+        print(f"{task}, {seeds} seeds: share flagged [95 %, Clopper-Pearson], and the verdicts given")
+        for each in found:
+            verdicts = ", ".join(f"{word} {count}" for word, count in each.words.most_common())
+            mark = "" if each.as_expected else "   NOT AS EXPECTED"
+            print(f"  {each.name:<11} expected {each.expected:<21} flagged {each.flagged}   {verdicts}{mark}")
+    return 0 if all(each.as_expected for each in found) else EXIT_WRONG
+
+
 @app.command(name="list")
 def list_names(*, json: Annotated[bool, Parameter(negative="")] = False) -> None:
     """List tasks, methods and presets.
