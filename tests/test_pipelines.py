@@ -1,4 +1,4 @@
-"""Shadow pipelines: what they deal, that they repeat, and that they tell a model that kept its records from one that did not."""
+"""Shadow pipelines: what they deal, that they repeat, and that they tell who kept the records from who did not."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The meta-test: known-bad models are flagged, a retrained one is not, and where nothing is known nothing is claimed."""
+"""The meta-test: known-bad models are flagged, a retrained one is not, and without power nothing is claimed."""
 
 from dataclasses import replace
 

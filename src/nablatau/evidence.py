@@ -28,6 +28,7 @@ from nablatau.runtime import Runtime
 from nablatau.scoring import Array, Scores, score
 
 FORMAT = 1
+HEAD = {"format", "kind", "goal", "random_draw", "costs", "sha256"}
 SPLITS = ("retain", "forget", "unseen", "test")
 
 
@@ -213,17 +214,22 @@ def _write(file: Path, arrays: dict[str, Array]) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+def _unreadable(folder: Path, why: str) -> EvidenceError:
+    return EvidenceError(f"{folder} holds no readable evidence.json: {why}. Name a folder of saved evidence.")
+
+
 def _read_head(folder: Path) -> dict[str, Any]:
     file = folder / "evidence.json"
     try:
         head: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        known = head["format"] != FORMAT or head.keys() >= HEAD
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _unreadable(folder, repr(error)) from error
+    if not known:
+        raise _unreadable(folder, f"{', '.join(sorted(HEAD - head.keys()))} missing")
+    if head["format"] != FORMAT:
         raise EvidenceError(
-            f"{folder} holds no readable evidence.json: {error}. Name a folder of saved evidence."
-        ) from error
-    if head.get("format") != FORMAT:
-        raise EvidenceError(
-            f"{folder} has format {head.get('format')}, and this version of nablatau reads {FORMAT}. Read it with the "
+            f"{folder} has format {head['format']}, and this version of nablatau reads {FORMAT}. Read it with the "
             "version that wrote it, or evaluate the models again."
         )
     return head

@@ -26,7 +26,7 @@ def reference_rows(evidence: Evidence) -> list[Row]:
     others = [model for model in evidence.models if model != "retrained"]
     rows = []
     if len(evidence.comparable) >= 2:
-        note = "each record compared with itself under the reference (RMIA with one OUT model); DeLong, logit scale"
+        note = "each record compared with itself under the reference (difficulty calibration); DeLong, logit scale"
         rows.append(
             row_of_each(
                 evidence,

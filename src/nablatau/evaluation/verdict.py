@@ -194,7 +194,7 @@ def _membership(evidence: Evidence) -> Finding:
     if like < FEWEST_UNSEEN:
         what = "of the forgotten classes " if evidence.goal == "class" else ""
         because = f"{like} unseen records {what}are known; {FEWEST_UNSEEN} are needed to speak of membership."
-        return _finding(Word.NO_POWER, None, because, "not run", "–")
+        return _finding(Word.NO_POWER, None, because, "not run", _assumption(evidence, False))
     reference = "retrained" in evidence.models
     problem = _reference_problem(evidence) if reference else None
     if problem is not None:
@@ -206,7 +206,7 @@ def _membership(evidence: Evidence) -> Finding:
     alarms = clopper_pearson(*false_alarms(sides["unlearned"]))
     if alarms.low > 0.10:
         because = f"Random unseen records posing as forgotten were flagged in {alarms} of draws instead of 0.05."
-        return _finding(Word.AUDIT_INVALID, alarms, because, "negative control failed", "–")
+        return _finding(Word.AUDIT_INVALID, alarms, because, "negative control failed", "unseen records are alike")
     return _compare(evidence, sides["original"], sides["unlearned"], alarms)
 
 
@@ -246,7 +246,8 @@ def _reference_problem(evidence: Evidence) -> Finding | None:
         f"The reference itself tells forgotten from unseen records with AUC {number}, no less than the original "
         f"({auc_interval(estimate_auc(original))}): it seems to have been trained on them."
     )
-    return _finding(Word.AUDIT_INVALID, number, because, "reference audited as a candidate", "–")
+    control = "reference audited as a candidate"
+    return _finding(Word.AUDIT_INVALID, number, because, control, _assumption(evidence, False))
 
 
 def _leaks(sides: Sides) -> bool:

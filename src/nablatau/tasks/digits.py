@@ -3,18 +3,20 @@
 Source: UCI optical recognition of handwritten digits, test part. Groups: thirteen people wrote these, one after
 another; who wrote which is not recorded, so thirteen equal runs in the source's order stand in for the writers.
 
-`digits_noisy` has a quarter of its training labels replaced by a wrong one: such labels can only be memorised, so that
-forgetting shows at small sizes, and removing manipulated data can be tried. Its groups are "right label" and "wrong
-label".
+`digits_noisy` has a quarter of its training and holdout labels replaced by a wrong one: such labels can only be
+memorised, so that forgetting shows at small sizes, and removing manipulated data can be tried. Its test set is right.
+Its groups are "right label" and "wrong label".
 """
 
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch.utils.data import TensorDataset
 
+from nablatau.fingerprints import Readable
 from nablatau.objectives import Objective
 from nablatau.projects import Project
 from nablatau.recipes import Recipe
@@ -28,16 +30,20 @@ WRONG_LABELS = 0.25
 def digits_noisy() -> Project:
     """Handwritten digits, a quarter mislabelled: 500 to train on, 700 held out, 597 to test; a two-layer perceptron."""
     project = digits()
-    assert isinstance(project.train_set, TensorDataset)
-    pixels, labels = project.train_set.tensors
-    generator = np.random.default_rng(SHUFFLE_SEED)
+    train, wrong = _mislabelled(project.train_set, seed=SHUFFLE_SEED)
+    holdout, _ = _mislabelled(project.holdout_set, seed=SHUFFLE_SEED + 1)
+    groups = ["wrong label" if each else "right label" for each in wrong]
+    return replace(project, train_set=train, holdout_set=holdout, groups=groups)
+
+
+def _mislabelled(dataset: Readable | None, *, seed: int) -> tuple[TensorDataset, npt.NDArray[np.bool_]]:
+    """The data set with a quarter of its labels wrong, and which."""
+    assert isinstance(dataset, TensorDataset)
+    pixels, labels = dataset.tensors
+    generator = np.random.default_rng(seed)
     wrong = generator.random(len(labels)) < WRONG_LABELS
     shift = torch.from_numpy(np.where(wrong, generator.integers(1, 10, len(labels)), 0))
-    return replace(
-        project,
-        train_set=TensorDataset(pixels, (labels + shift) % 10),
-        groups=["wrong label" if each else "right label" for each in wrong],
-    )
+    return TensorDataset(pixels, (labels + shift) % 10), wrong
 
 
 def digits() -> Project:
