@@ -6,22 +6,20 @@ Exit codes: 0 done · 1 a request, setting, project, data set or file is wrong, 
 Results go to standard output, progress and errors to standard error.
 """
 
-import dataclasses
 import json
 import sys
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from nablatau.options import Choice, How, method_of, recipe_of, request_of, runtime_of
+
 if TYPE_CHECKING:
-    from nablatau.data import Request
     from nablatau.methods import Method
     from nablatau.projects import Project
     from nablatau.results import Evaluation
-    from nablatau.runtime import Runtime
 
 Tier = Literal[1, 2, 3]
 SHADOWS = 16
@@ -40,46 +38,6 @@ app = App(
 )
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Which records must go; exactly one of these."""
-
-    forget_ids: Path | None = None
-    "File with one id a line."
-    forget_class: tuple[str, ...] = ()
-    "Every record of this class; may be repeated."
-    forget_group: tuple[str, ...] = ()
-    "Every record of this group; may be repeated."
-    fraction: float | None = None
-    "A random share of the training set, such as 0.03."
-    fraction_seed: int = 0
-    "Seed of the draw of that share."
-    forget_duplicates: bool = False
-    "Also forget retained records with the same inputs as a forgotten one."
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class How:
-    """Where to run, and what to print."""
-
-    seed: int = 0
-    "Of the run; the same seed gives the same bits."
-    device: str | None = None
-    "Such as cpu or cuda; unless given, the device the model lies on."
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    "Of the forward passes."
-    clip_norm: float | None = None
-    "Largest norm of the gradient; no clipping unless given."
-    workers: int = 0
-    "Processes that read data beside the run."
-    evaluation_batch_size: int = 1024
-    "Examples in a forward pass without gradients."
-    json: Annotated[bool, Parameter(negative="")] = False
-    "Print one JSON object instead of text."
-
-
 Target = Annotated[str, Parameter(help="FILE.py:FUNCTION or MODULE:FUNCTION that returns a Project; or a task's name.")]
 
 
@@ -93,7 +51,7 @@ def demo(*, out: Path | None = None, how: How | None = None) -> None:
     how = how or How()
     folder = out or _free_folder("nablatau-demo")
     choice = Choice(fraction=0.15)
-    _forget("digits", choice, _method(None, None, None), folder, 2, how)
+    _forget("digits", choice, method_of(None, None, None), folder, 2, how)
 
 
 @app.command
@@ -118,7 +76,7 @@ def forget(
         tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe;
             3 also 16 shadow pipelines.
     """
-    _forget(target, choice or Choice(), _method(method, preset, batch_size), out, tier, how or How())
+    _forget(target, choice or Choice(), method_of(method, preset, batch_size), out, tier, how or How())
 
 
 @app.command
@@ -159,7 +117,7 @@ def evaluate(
     if evidence is not None:
         check_free(evidence)
     project = _project(target, how)
-    request = _request(project, choice or Choice())
+    request = request_of(project, choice or Choice())
     unlearned = load_weights(copy.deepcopy(project.model), weights)
     known = None if reference is None else load_weights(copy.deepcopy(project.model), reference)
     evaluation = evaluate_models(
@@ -168,12 +126,12 @@ def evaluate(
         request,
         project.objective,
         reference=known,
-        recipe=_recipe(project) if tier == 3 or (tier == 2 and known is None) else None,
+        recipe=recipe_of(project) if tier == 3 or (tier == 2 and known is None) else None,
         shadows=SHADOWS if tier == 3 else 0,
-        method=_method(method, preset, None) if tier == 3 else None,
+        method=method_of(method, preset, None) if tier == 3 else None,
         test_set=project.test_set,
         seed=how.seed,
-        runtime=_runtime(how),
+        runtime=runtime_of(how),
     )
     places = {}
     if evidence is not None:
@@ -294,10 +252,10 @@ def _forget(target: str, choice: Choice, method: "Method", out: Path, tier: Tier
     from nablatau.checkpoints import whole_folder
 
     with whole_folder(out) as folder:  # made before any work, so that a place that cannot be written is known at once
-        runtime = _runtime(how)
+        runtime = runtime_of(how)
         project = _project(target, how)
-        request = _request(project, choice)
-        recipe = _recipe(project) if tier > 1 else project.recipe
+        request = request_of(project, choice)
+        recipe = recipe_of(project) if tier > 1 else project.recipe
         result = forget_records(
             project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
         )
@@ -322,96 +280,8 @@ def _project(target: str, how: How) -> "Project":
     from nablatau.tasks import TASKS
 
     if target in TASKS:
-        return TASKS[target]().trained(how.seed, runtime=_runtime(how))
+        return TASKS[target]().trained(how.seed, runtime=runtime_of(how))
     return load_project(target, list(TASKS))
-
-
-def _request(project: "Project", choice: Choice) -> "Request":
-    """The request that the options ask for."""
-    from nablatau.errors import RequestError
-
-    ways = [choice.forget_ids, choice.forget_class or None, choice.forget_group or None, choice.fraction]
-    if sum(way is not None for way in ways) != 1:
-        raise RequestError(
-            "Say which records must go by exactly one of --forget-ids FILE, --forget-class CLASS, "
-            "--forget-group GROUP, --fraction SHARE."
-        )
-    data, copies = project.data, choice.forget_duplicates
-    if choice.forget_ids is not None:
-        return data.forget_ids(_read_ids(choice.forget_ids, data.ids), forget_duplicates=copies)
-    if choice.forget_class:
-        labels = data.class_labels
-        return data.forget_class(
-            *_as_type_of(labels.ravel()[:1].tolist(), choice.forget_class), forget_duplicates=copies
-        )
-    if choice.forget_group:
-        groups = _as_type_of(list(data.groups or ())[:1], choice.forget_group)
-        return data.forget_group(*groups, forget_duplicates=copies)
-    assert choice.fraction is not None
-    return data.forget_fraction(choice.fraction, seed=choice.fraction_seed, forget_duplicates=copies)
-
-
-def _read_ids(file: Path, known: Sequence[Hashable] | None) -> list[Hashable]:
-    """The ids in a file, one a line, of the type that the data set's ids have."""
-    from nablatau.errors import RequestError
-
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"The file of ids cannot be read: {error}. It is a text file with one id a line.") from error
-    words = [line.strip() for line in lines if line.strip()]
-    if not words:
-        raise RequestError(f"{file} holds no id, so there is nothing to forget. Write one id a line.")
-    return _as_type_of([0] if known is None else list(known)[:1], words)
-
-
-def _as_type_of(examples: Sequence[Any], words: Sequence[str]) -> list[Hashable]:
-    """The words as numbers where the examples are numbers."""
-    from nablatau.errors import RequestError
-
-    if not examples or not isinstance(examples[0], int):
-        return list(words)
-    try:
-        return [int(word) for word in words]
-    except ValueError as error:
-        raise RequestError(f"Whole numbers are needed here (ids, classes or groups are): {error}.") from error
-
-
-def _method(name: str | None, preset: str | None, batch_size: int | None) -> "Method":
-    from nablatau.errors import SettingsError
-    from nablatau.methods import find_method, find_preset
-
-    if preset is not None and name not in (None, "nabla_tau"):
-        raise SettingsError(f"Presets are settings of nabla_tau; {name} has none. Leave --preset out.")
-    method = find_preset(preset or "paper") if name in (None, "nabla_tau") else find_method(str(name))()
-    if batch_size is None:
-        return method
-    if not hasattr(method, "batch_size"):
-        raise SettingsError(f"{name} has no batch size of its own. Leave --batch-size out.")
-    return dataclasses.replace(method, batch_size=batch_size)  # type: ignore[call-arg]
-
-
-def _recipe(project: "Project") -> Any:
-    from nablatau.errors import SettingsError
-
-    if project.recipe is None:
-        raise SettingsError(
-            "A reference is retrained by the project's recipe, and it has none. Return Project(recipe=Recipe(…), …), "
-            "or leave --tier at 1."
-        )
-    return project.recipe
-
-
-def _runtime(how: How) -> "Runtime":
-    from nablatau.runtime import Runtime
-
-    return Runtime(
-        device=how.device,
-        precision=how.precision,
-        clip_norm=how.clip_norm,
-        workers=how.workers,
-        evaluation_batch_size=how.evaluation_batch_size,
-    )
 
 
 def _print(how: How, evaluation: "Evaluation", copies: Sequence[Hashable], places: dict[str, str]) -> None:
