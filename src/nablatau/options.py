@@ -121,7 +121,7 @@ def method_of(name: str | None, preset: str | None, batch_size: int | None) -> "
         return method
     if not hasattr(method, "batch_size"):
         raise SettingsError(f"{name} has no batch size of its own. Leave --batch-size out.")
-    return dataclasses.replace(method, batch_size=batch_size)
+    return dataclasses.replace(method, batch_size=batch_size)  # type: ignore[call-arg]
 
 
 def recipe_of(project: "Project") -> "Recipe":
