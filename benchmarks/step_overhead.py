@@ -5,7 +5,8 @@
 Both loops take the same batches in the same order: two forward passes, one backward pass, one AdamW step. They
 alternate, so that what else the machine does falls on both alike; the figure is the median over rounds of the ratio of
 their times, with the interval of that median (order statistics, 95 %). Memory is the peak of each loop in a process of
-its own, less what the process holds before the loop: of the process on a CPU, of the allocator on a GPU.
+its own, less what the process holds before the loop, the median of 7 processes: of the process on a CPU, of the
+allocator on a GPU.
 """
 
 import argparse
@@ -146,7 +147,7 @@ def measure(name: str, device: str, rounds: int) -> dict[str, Any]:
         per_step.append(taken[0] / len(batches))
     ratios.sort()
     low = int(binom.ppf(0.025, rounds, 0.5))
-    memory = [peak_memory(name, device, loop.__name__) for loop in loops]
+    memory = [float(np.median([peak_memory(name, device, loop.__name__) for _ in range(7)])) for loop in loops]
     return {
         "model": name,
         "device": torch.cuda.get_device_name() if device != "cpu" else platform.processor() or platform.machine(),
