@@ -1,10 +1,10 @@
 """Tier 3 on images: what shadow pipelines see of the published methods on the small CIFAR-10 set.
 
-    python benchmarks/image_pipelines.py FOLDER            # about two hours on 2 cores; resumes where it was stopped
+    python benchmarks/image_pipelines.py FOLDER            # under an hour on 2 cores; resumes where it was stopped
     python benchmarks/image_pipelines.py FOLDER --pipelines 2 --epochs 1 --table   # a trial
 
-Trains the original on 12,000 images, a reference without 15 % of them, and K pipelines (train, then unlearn by each
-method a third of the records under attack), in bfloat16, one model a core. Each model's margins are kept in FOLDER as
+Trains the original on 6,000 images, a reference without 15 % of them, and K pipelines (train, then unlearn by each
+method a third of the records under attack), one model a core. Each model's margins are kept in FOLDER as
 one .npz, so nothing is computed twice. The table has, for each candidate: AUC by margins alone, LiRA-t (trained on
 against never seen) and U-LiRA (unlearned against never seen), each with DeLong's interval.
 """
@@ -29,7 +29,7 @@ from nablatau.statistics import auc_delong
 from nablatau.tasks import find_task
 
 METHODS = (NablaTau(), Finetune())
-RUNTIME = Runtime(precision="bf16", progress=False)
+RUNTIME = Runtime(progress=False)
 
 
 def set_up(pipelines: int, epochs: int | None):

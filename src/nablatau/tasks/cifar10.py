@@ -2,7 +2,9 @@
 
 Source: Krizhevsky 2009. `cifar10` is the paper's set-up: torchvision's ResNet-18 with its ImageNet stem, SGD, 50
 epochs, all 50,000 training images. The official test part is shuffled (it can lie sorted by class) and halved into
-holdout and test set. `cifar10_small` is for CPUs: 12,000 images and a narrow ResNet-18 with a stem for small images.
+holdout and test set. `cifar10_small` is for CPUs: 6,000 images, and the paper's network with a quarter of its channels.
+It is trained without augmentation, because within a CPU's budget a network that sees other pictures in every epoch
+remembers none (20 epochs with it: 64 % of the training and 56 % of the test images right; 12 without: 87 and 50 %).
 """
 
 from functools import partial
@@ -24,10 +26,10 @@ def cifar10() -> Project:
 
 
 def cifar10_small() -> Project:
-    """Photographs, 32×32, ten classes: 12,000 to train on, 4,000 held out, 6,000 to test; a narrow ResNet-18."""
-    build = partial(ResNet18, 10, width=16, cifar_stem=True)
-    recipe = Recipe(epochs=24, learning_rate=0.1, batch_size=128, build=build, augment=crop_and_flip)
-    return _project(12_000, 4_000, 6_000, recipe)
+    """Photographs, 32×32, ten classes: 6,000 to train on, 4,000 held out, 6,000 to test; a narrow ResNet-18."""
+    build = partial(ResNet18, 10, width=16)
+    recipe = Recipe(epochs=12, learning_rate=0.1, batch_size=64, build=build)
+    return _project(6_000, 4_000, 6_000, recipe)
 
 
 def _project(train_size: int, holdout_size: int, test_size: int, recipe: Recipe) -> Project:
