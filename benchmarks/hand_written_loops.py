@@ -245,7 +245,7 @@ def bad_teaching(case: Case) -> Loop:
 
 
 LOOPS: dict[str, Callable[[Case], Loop]] = {
-    "nabla_tau": nabla_tau,
+    "nabla_tau_paper": nabla_tau,
     "finetune": finetune,
     "neg_grad": neg_grad,
     "neg_grad_plus": neg_grad_plus,

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from joblib import Parallel, delayed
 
-from nablatau import Finetune, NablaTau
+from nablatau import Finetune, PublishedNablaTau
 from nablatau.attacks.lira import lira_online
 from nablatau.attacks.u_lira import ShadowState, u_lira
 from nablatau.pipelines import deal_records
@@ -28,7 +28,7 @@ from nablatau.scoring import score
 from nablatau.statistics import auc_delong
 from nablatau.tasks import find_task
 
-METHODS = (NablaTau(), Finetune())
+METHODS = (PublishedNablaTau(), Finetune())
 RUNTIME = Runtime(progress=False)
 
 

@@ -91,7 +91,7 @@ def settings_of(name: str, s: Setting) -> dict[str, Any]:
     both = {"forget_batch_size": s.batch, "retain_batch_size": s.batch}
     epochs = s.passes(s.forget + s.retain)
     return {
-        "nabla_tau": schedule,
+        "nabla_tau_paper": schedule,
         "finetune": schedule,
         "neg_grad": {
             "batch_size": s.batch,

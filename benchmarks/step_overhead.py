@@ -29,7 +29,7 @@ from torch.nn import functional
 
 from nablatau import Objective, Runtime
 from nablatau.loading import RecordBatch
-from nablatau.methods.nabla_tau import nabla_tau_loss
+from nablatau.methods.nabla_tau_paper import nabla_tau_loss
 from nablatau.records import Records
 from nablatau.tasks.models import ResNet18, perceptron
 from nablatau.training import History, Step, batch_mean, run_steps

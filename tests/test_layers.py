@@ -87,6 +87,7 @@ def is_shared(file: Path, name: str) -> bool:
         "importance",
         "layers",
         "schedule",
+        "heat",
         "steps",
         "relabelling",
         "adversarial",

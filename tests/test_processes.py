@@ -33,7 +33,7 @@ found = {}
 recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=5, build=lambda: small_network(seed=4, dtype=wide))
 of_class = TrainingData(random_set(61, 1, wide), random_set(31, 2, wide)).forget_class(1)
 settings = {
-    "nabla_tau": {"batch_size": 5, "alpha": 0.9, "learning_rate": 1e-2},
+    "nabla_tau_paper": {"batch_size": 5, "alpha": 0.9, "learning_rate": 1e-2},
     "finetune": {"batch_size": 5},
     "neg_grad": {"batch_size": 5},
     "neg_grad_plus": {"retain_batch_size": 5, "forget_batch_size": 3, "epochs": 2},
@@ -96,7 +96,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     assert one.keys() == two.keys()
     for name in one:
         assert torch.allclose(one[name].double(), two[name].double(), rtol=0, atol=1e-6), name
-    hinged = (one["nabla_tau tau"] > one["nabla_tau forget_loss"]).double().mean()
+    hinged = (one["nabla_tau_paper tau"] > one["nabla_tau_paper forget_loss"]).double().mean()
     assert (
         0 < hinged < 1
     )  # both sides of the hinge were taken, so the test can tell a mean of hinges from a hinge of means

@@ -21,7 +21,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from nablatau import NablaTau, Objective, Project, Recipe, Retrain, TrainingData
+from nablatau import Objective, Project, PublishedNablaTau, Recipe, Retrain, TrainingData
 from nablatau.contrasts import contrasts, relearn_index, relearn_times
 from nablatau.data import Request
 from nablatau.errors import EvidenceError, NablatauError, SettingsError
@@ -439,7 +439,7 @@ def test_relearn_times_rank_what_is_left() -> None:
 
 def test_what_the_paper_preset_leaves_on_digits_is_relearned_at_once() -> None:
     each = zoo(0)
-    unlearned = NablaTau().unlearn(each.original, each.request, CLASSES).model
+    unlearned = PublishedNablaTau().unlearn(each.original, each.request, CLASSES).model
     models = {"original": each.original, "retrained": each.retrained, "unlearned": unlearned}
     relearning = relearn(models, each.request, CLASSES, seeds=(0, 1), runtime=QUIET)
     assert "fresh" not in relearning.losses

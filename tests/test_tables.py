@@ -54,9 +54,12 @@ def test_methods_are_final_frozen_and_documented(method: type[Method]) -> None:
         assert field.name in explained, f"{field.name} is not explained"
 
 
-def test_presets_are_settings_of_nabla_tau() -> None:
-    for make in PRESETS.values():
-        assert make().name == "nabla_tau"
+def test_presets_are_the_default_and_the_published_algorithm() -> None:
+    assert {name: make().name for name, make in PRESETS.items()} == {
+        "default": "nabla_tau",
+        "paper": "nabla_tau_paper",
+        "paper-text": "nabla_tau_paper",
+    }
 
 
 def test_public_names_are_exact() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
-from nablatau import Finetune, NablaTau, Objective, Recipe, Runtime, TrainingData
+from nablatau import Finetune, Objective, PublishedNablaTau, Recipe, Runtime, TrainingData
 from nablatau.errors import NonFiniteLossError, ObjectiveError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.loading import Loader, resident
@@ -116,9 +116,9 @@ def statistics_of(model: nn.Module) -> list[torch.Tensor]:
     return [buffer.clone() for buffer in model.buffers()]
 
 
-@pytest.mark.parametrize("method", [NablaTau, Finetune])
+@pytest.mark.parametrize("method", [PublishedNablaTau, Finetune])
 def test_eval_mode_freezes_statistics_and_trains_their_weights(
-    data: TrainingData, objective: Objective, method: type[NablaTau | Finetune]
+    data: TrainingData, objective: Objective, method: type[PublishedNablaTau | Finetune]
 ) -> None:
     model = train(RECIPE, Records.all_of(data.train_set), objective, seed=0)
     request = data.forget_fraction(0.2)
@@ -294,13 +294,13 @@ def test_a_last_batch_of_one_record_does_not_break_batch_norm(data: TrainingData
     assert len(loader) == 2
     request = data.forget_ids([3])
     with pytest.raises(SettingsError, match="Use mode='eval'"):
-        NablaTau(mode="train").unlearn(small_network(batch_norm=True), request, objective)
-    assert NablaTau(mode="train").unlearn(small_network(), request, objective)
+        PublishedNablaTau(mode="train").unlearn(small_network(batch_norm=True), request, objective)
+    assert PublishedNablaTau(mode="train").unlearn(small_network(), request, objective)
 
 
 def test_tau_is_measured_in_eval_mode_whatever_the_mode_of_the_steps(data: TrainingData, objective: Objective) -> None:
     model, request = small_network(batch_norm=True), data.forget_fraction(0.2)
-    done = NablaTau(mode="train").unlearn(model, request, objective)
+    done = PublishedNablaTau(mode="train").unlearn(model, request, objective)
     inputs, labels = data.holdout_set.tensors  # type: ignore[union-attr]
     unseen = request.holdout_set.positions
     expected = nn.functional.cross_entropy(model(inputs[unseen]), labels[unseen]).item()

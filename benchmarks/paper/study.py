@@ -15,7 +15,7 @@ one: 6,000 images, the same network with a quarter of its channels, 12 epochs wi
 method at its defaults.
 """
 
-from nablatau import NablaTau
+from nablatau import PublishedNablaTau
 from nablatau.bench import Grid
 from nablatau.runtime import Precision
 
@@ -58,7 +58,7 @@ def _alphas(task: str, precision: Precision, shares: tuple[float, ...], alphas: 
     return Grid(
         tasks=(task,),
         requests=tuple(f"random:{share}" for share in shares),
-        methods=tuple(NablaTau(alpha=alpha) for alpha in alphas),
+        methods=tuple(PublishedNablaTau(alpha=alpha) for alpha in alphas),
         training_seeds=(0, 1, 2),
         recovery=False,
         precision=precision,

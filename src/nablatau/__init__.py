@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from nablatau.api import evaluate, forget
     from nablatau.data import Request, TrainingData
     from nablatau.errors import NablatauError
-    from nablatau.methods import Finetune, Method, NablaTau, Retrain
+    from nablatau.methods import Finetune, Method, NablaTau, PublishedNablaTau, Retrain
     from nablatau.objectives import Objective
     from nablatau.projects import Project
     from nablatau.recipes import Recipe
@@ -26,6 +26,7 @@ __all__ = [
     "NablatauError",
     "Objective",
     "Project",
+    "PublishedNablaTau",
     "Recipe",
     "Request",
     "Retrain",
@@ -39,7 +40,7 @@ _PLACES = {
     "api": ("evaluate", "forget"),
     "data": ("Request", "TrainingData"),
     "errors": ("NablatauError",),
-    "methods": ("Finetune", "Method", "NablaTau", "Retrain"),
+    "methods": ("Finetune", "Method", "NablaTau", "PublishedNablaTau", "Retrain"),
     "objectives": ("Objective",),
     "projects": ("Project",),
     "recipes": ("Recipe",),

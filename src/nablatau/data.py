@@ -37,6 +37,7 @@ class Request:
         classes: for a class request, the classes that go.
         comparable: positions in the evaluation set of the records to compare forgotten ones with: all, or for a
             class request those of its classes; None where their classes are not known.
+        holdout_gone: positions in the holdout set of records of the classes that go; None where they are not known.
     """
 
     forget_set: Records
@@ -48,6 +49,17 @@ class Request:
     duplicate_ids: Sequence[Hashable] = ()
     classes: Sequence[Hashable] = ()
     comparable: Positions | None = None
+    holdout_gone: Positions | None = None
+
+    @cached_property
+    def holdout_kept(self) -> Positions:
+        """Positions in the holdout set of records that a model without the forget set should still know: all, or for
+        a class request those of other classes; none where their classes are not known."""
+        if not self.classes:
+            return np.arange(len(self.holdout_set))
+        if self.holdout_gone is None:
+            return np.arange(0)
+        return np.setdiff1d(np.arange(len(self.holdout_set)), self.holdout_gone)
 
     @property
     def training_size(self) -> int:
@@ -331,6 +343,7 @@ class TrainingData:
             duplicate_ids=records.ids_at(copies),
             classes=classes,
             comparable=self.comparable(np.sort(order[half:]), classes),
+            holdout_gone=self.comparable(np.sort(order[:half]), classes) if classes else None,
         )
 
     def _copies_left_behind(self, forget: Positions) -> Positions:

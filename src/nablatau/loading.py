@@ -131,11 +131,19 @@ class Loader:
         """One pass over the records."""
         count = len(self.records)
         order = torch.arange(count) if self.generator is None else torch.randperm(count, generator=self.generator)
-        pieces = [_own_piece(whole) for whole in split_into_batches(order, self.batch_size, self.merge_single)]
-        read = self._read([rows for rows, *_ in pieces], [size for _, size, *_ in pieces])
-        for (rows, size, whole_size, weight), data in zip(pieces, read, strict=True):
+        return self.batches_of(split_into_batches(order, self.batch_size, self.merge_single))
+
+    def batches_of(self, rows: Sequence[Tensor]) -> Iterator[RecordBatch]:
+        """The batches of these records, whatever the loader's own order and size.
+
+        Args:
+            rows: for each batch, positions in the loader's records, the same in every process.
+        """
+        pieces = [_own_piece(whole) for whole in rows]
+        read = self._read([own for own, *_ in pieces], [size for _, size, *_ in pieces])
+        for (own, size, whole_size, weight), data in zip(pieces, read, strict=True):
             on_device = batches.to_device(data, self.device)
-            yield RecordBatch(on_device, rows, self.records, size, whole_size, weight)
+            yield RecordBatch(on_device, own, self.records, size, whole_size, weight)
 
     def forever(self) -> Iterator[RecordBatch]:
         """Pass after pass, without end."""

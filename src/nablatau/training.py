@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nablatau.errors import NonFiniteLossError, SettingsError
 from nablatau.loading import Loader, RecordBatch
 from nablatau.objectives import Objective
-from nablatau.runtime import Runtime, is_distributed, process_count, sum_over_processes
+from nablatau.runtime import Runtime, gather_over_processes, is_distributed, process_count, sum_over_processes
 
 Mode = Literal["train", "eval"]
 RECORDED_AT_ONCE = 32
@@ -93,6 +93,31 @@ def mean_loss(model: nn.Module, loader: Loader, runtime: Runtime) -> float:
     return float(sum_over_processes(total)) / len(loader.records)
 
 
+def values_of(
+    model: nn.Module, loader: Loader, runtime: Runtime, value: Callable[[nn.Module, RecordBatch], Tensor]
+) -> Tensor:
+    """A number for each of a loader's records, such as its loss, in eval mode and without gradient.
+
+    Args:
+        model: on the loader's device; its mode is put back.
+        loader: over N records, all processes together.
+        runtime: for the precision.
+        value: from the model and a batch to value_B.
+
+    Returns:
+        value_N, float64 on the CPU, in the order of the records, in every process.
+    """
+    pieces = []
+    with in_mode(model, "eval"), torch.no_grad(), runtime.autocast(loader.device):
+        for batch in loader:
+            if batch.weight:
+                pieces.append((batch.rows, value(model, batch).double().cpu()))
+    value_N = torch.empty(len(loader.records), dtype=torch.float64)
+    for rows, value_B in (piece for process in gather_over_processes(pieces) for piece in process):
+        value_N[rows] = value_B
+    return value_N
+
+
 @contextmanager
 def in_mode(model: nn.Module, mode: Mode, still: Iterable[nn.Module] = ()) -> Iterator[None]:
     """All modules of the model in one mode; each gets its own back afterwards.
@@ -125,9 +150,11 @@ class History:
             the start, and whatever the method records.
         trained_samples: examples that went forward and backward, over all processes.
         scored_samples: examples that went forward only.
+        notes: what the method noticed and did, in sentences for the person who asked for it.
     """
 
     columns: dict[str, list[float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     trained_samples: int = 0
     scored_samples: int = 0
 
@@ -200,7 +227,8 @@ def run_steps(
         model: on `device`.
         steps: read one at a time, each after the update of the one before, so they may look at the model.
         step_loss: from model and step to its numbers, among them "loss".
-        optimizer: over the model's trainable parameters; its learning rate is set from each step.
+        optimizer: over the model's trainable parameters; its learning rate is set from each step, times the
+            "scale" of a group that has one.
         runtime, device: how and where.
         mode: of the whole model during the steps.
         history: gets one row a step.
@@ -223,7 +251,7 @@ def run_steps(
     with in_mode(model, mode, still), _recurrent_layers_that_train(model, mode, device):
         for step in runtime.track(steps, total, description):
             for group in optimizer.param_groups:
-                group["lr"] = step.learning_rate
+                group["lr"] = step.learning_rate * group.get("scale", 1.0)
             with runtime.autocast(device):
                 numbers = numbers_of(step)
             optimizer.zero_grad()

@@ -166,11 +166,11 @@ def test_a_grid_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "study.py"
     file.write_text(
         "import nablatau\nfrom nablatau.bench import Grid\n"
-        "grid = Grid(tasks=('digits',), requests=('random:0.1',), methods=(nablatau.NablaTau(alpha=0.5), 'finetune'))\n"
+        "grid = Grid(tasks=('digits',), requests=('random:0.1',), methods=(nablatau.NablaTau(turn=0.02), 'finetune'))\n"
         "def made(): return grid\n"
         "other = 3\n"
     )
-    assert load_grid(f"{file}:grid").methods == (NablaTau(alpha=0.5), "finetune")
+    assert load_grid(f"{file}:grid").methods == (NablaTau(turn=0.02), "finetune")
     assert load_grid(f"{file}:made") == load_grid(f"{file}:grid")
     with pytest.raises(SettingsError, match="is a int"):
         load_grid(f"{file}:other")

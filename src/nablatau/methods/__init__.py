@@ -22,7 +22,8 @@ from nablatau.methods.fisher import FisherForgetting
 from nablatau.methods.influence import InfluenceUnlearning
 from nablatau.methods.l1_sparse import L1Sparse
 from nablatau.methods.msg import Msg
-from nablatau.methods.nabla_tau import NablaTau, paper, paper_text
+from nablatau.methods.nabla_tau import NablaTau
+from nablatau.methods.nabla_tau_paper import PublishedNablaTau, paper, paper_text
 from nablatau.methods.neg_grad import NegGrad
 from nablatau.methods.neg_grad_plus import NegGradPlus
 from nablatau.methods.retrain import Retrain
@@ -52,6 +53,7 @@ __all__ = [
     "NablaTau",
     "NegGrad",
     "NegGradPlus",
+    "PublishedNablaTau",
     "Retrain",
     "SalUn",
     "Scrub",
@@ -67,6 +69,7 @@ METHODS: dict[str, type[Method]] = {
     each.name: each
     for each in (
         NablaTau,
+        PublishedNablaTau,
         Finetune,
         Retrain,
         NegGrad,
@@ -92,8 +95,8 @@ METHODS: dict[str, type[Method]] = {
 }
 """Every method of this package by name."""
 
-PRESETS: dict[str, Callable[[], NablaTau]] = {"paper": paper, "paper-text": paper_text}
-"""Settings of `nabla_tau` by name."""
+PRESETS: dict[str, Callable[[], Method]] = {"default": NablaTau, "paper": paper, "paper-text": paper_text}
+"""∇τ by name: the default without knobs, and the published algorithm with its settings for images and for text."""
 
 
 def find_method(name: str) -> type[Method]:
@@ -110,8 +113,8 @@ def find_method(name: str) -> type[Method]:
     raise _unknown("method", name, [*METHODS, *(each.name for each in entry_points(group="nablatau.methods"))])
 
 
-def find_preset(name: str) -> NablaTau:
-    """The settings of `nabla_tau` of this name.
+def find_preset(name: str) -> Method:
+    """∇τ under this name.
 
     Raises:
         SettingsError: there is none; the message names the nearest and all known ones.

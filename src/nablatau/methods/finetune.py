@@ -23,7 +23,7 @@ class Finetune(Method):
 
     Attributes:
         budget: twice the passes over the retain set, as ∇τ counts them.
-        learning_rate, final_learning_rate, weight_decay, batch_size, mode: as of `NablaTau`.
+        learning_rate, final_learning_rate, weight_decay, batch_size, mode: as of `PublishedNablaTau`.
     """
 
     name: ClassVar[str] = "finetune"

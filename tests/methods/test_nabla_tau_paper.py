@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, relu
 
-from nablatau import Finetune, NablaTau, Objective, TrainingData
+from nablatau import Finetune, Objective, PublishedNablaTau, TrainingData
 from nablatau.errors import SettingsError
 from nablatau.fingerprints import weights_digest
-from nablatau.methods.nabla_tau import initial_alpha, nabla_tau_loss, paper, paper_text
+from nablatau.methods.nabla_tau_paper import initial_alpha, nabla_tau_loss, paper, paper_text
 from nablatau.methods.schedule import forget_epochs, retain_pass_period
 from nablatau.objectives import call_model
 from nablatau.runtime import random_generator
@@ -95,7 +95,7 @@ def test_ten_steps_equal_a_naive_loop_bit_for_bit(share: float) -> None:
     train, holdout = random_set(120, 1, torch.float64), random_set(40, 2, torch.float64)
     request = TrainingData(train, holdout).forget_fraction(share, seed=3)
     original = small_network(seed=4, dtype=torch.float64)
-    naive, settings = copy.deepcopy(original), NablaTau(batch_size=8)
+    naive, settings = copy.deepcopy(original), PublishedNablaTau(batch_size=8)
     naive_nabla_tau(naive, request, 8, seed=9, steps=10)
 
     asked: list[Any] = []
@@ -123,7 +123,7 @@ class _EnoughError(Exception):
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.8])
 def test_alpha_zero_is_finetuning_step_for_step(data: TrainingData, objective: Objective, share: float) -> None:
     request, model = data.forget_fraction(share), small_network(batch_norm=True)
-    ascent = NablaTau(alpha=0.0, batch_size=8).unlearn(model, request, objective, seed=2)
+    ascent = PublishedNablaTau(alpha=0.0, batch_size=8).unlearn(model, request, objective, seed=2)
     plain = Finetune(batch_size=8).unlearn(model, request, objective, seed=2)
     assert ascent.history.columns["retain_loss"] == plain.history.columns["retain_loss"]
     assert weights_digest(ascent.model) == weights_digest(plain.model)
@@ -136,7 +136,7 @@ def test_the_loss_against_the_formula() -> None:
 
 
 def test_history_records_the_schedule(data: TrainingData, objective: Objective) -> None:
-    done = NablaTau(batch_size=8, tau_every=2).unlearn(small_network(), data.forget_fraction(0.1), objective)
+    done = PublishedNablaTau(batch_size=8, tau_every=2).unlearn(small_network(), data.forget_fraction(0.1), objective)
     columns = done.history.columns
     epochs = int(max(columns["epoch"])) + 1
     assert columns["alpha"][0] == pytest.approx(5 / 3 * 0.1)
@@ -164,7 +164,7 @@ def test_the_hinge_never_pulls_loss_down(data: TrainingData, objective: Objectiv
     with torch.no_grad():
         model[2].bias += torch.tensor([5.0, 0.0, -5.0])
     request = data.forget_class(2)
-    settings = NablaTau(alpha=1.0, weight_decay=0.0, budget=0.1)
+    settings = PublishedNablaTau(alpha=1.0, weight_decay=0.0, budget=0.1)
     done = settings.unlearn(model, request, objective)
     assert done.history.columns["active_hinge"] == [0.0] * len(done.history)
     first = done.history.columns["step"][0]
@@ -184,7 +184,7 @@ def test_the_hinge_never_pulls_loss_down(data: TrainingData, objective: Objectiv
 )
 def test_impossible_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        NablaTau(**settings)
+        PublishedNablaTau(**settings)
 
 
 def test_the_text_preset() -> None:
