@@ -49,7 +49,7 @@ def forget(
         model: trained on the request's forget and retain set; it stays as it is.
         request: from `TrainingData(…).forget_…(…)`.
         objective: what a batch and a loss are, such as `Objective.classification()`.
-        method: `NablaTau()`, as published, unless given.
+        method: `NablaTau()`, which has nothing to tune, unless given.
         seed: the same seed on the same machine gives the same bits.
         recipe: how the model was trained; for methods that train from fresh weights.
         runtime: device, precision and the like.
@@ -69,8 +69,8 @@ def forget(
         >>> train_set, unseen = TensorDataset(inputs[:60], labels[:60]), TensorDataset(inputs[60:], labels[60:])
         >>> request = nablatau.TrainingData(train_set, unseen).forget_ids([3, 14, 15])
         >>> result = nablatau.forget(torch.nn.Linear(4, 3), request, nablatau.Objective.classification())
-        >>> len(result.history)
-        3
+        >>> result.history.notes[0]
+        'Only 15 unseen records show the method what to aim at (half of the holdout set; 30 or more are wanted)...
     """
     method = method or NablaTau()
     runtime = runtime or Runtime()
@@ -88,6 +88,7 @@ def forget(
         "model_after": weights_digest(done.model),
         "seconds": done.seconds,
         "steps": len(done.history),
+        "notes": done.history.notes,
         "active_hinge_share": done.history.active_hinge_share,
         "trained_samples": done.history.trained_samples,
         "scored_samples": done.history.scored_samples,

@@ -49,6 +49,8 @@ from nablatau.training import Mode, Step, values_of, whole_mean
 
 RISE, LOOK, RETAIN_ALONE = 0.25, 0.5, 0.9
 """Shares of the steps: until the peak, until targets are set, and until the push ends."""
+MOST_PASSES = 20
+"""Over a small retain set, beyond which it would be cheaper to train anew."""
 COOLER = 0.25
 """Factor on the turn for another run after one that failed."""
 RUNS = 3
@@ -64,7 +66,7 @@ class NablaTau(Method):
 
     Attributes:
         passes: over the retain set.
-        least_records: retain records to take steps on, where that is more: small sets get more passes.
+        least_records: retain records to take steps on, where that is more: small sets get more passes, up to 20.
         turn: largest rate, as a share of each tensor's size a step (heat.py).
         heat: level of the running loss above which the rate is held back: 0 is the retain loss, 1 the holdout loss.
         push: weight of a forget record below its target, relative to a retain record.
@@ -267,7 +269,8 @@ class _Plan:
         request = job.request
         chosen = chosen_batch_size(request.training_size)
         batch_size = min(method.batch_size or chosen, len(request.retain_set))
-        records = max(method.passes * len(request.retain_set), method.least_records)
+        retain = len(request.retain_set)
+        records = max(method.passes * retain, min(method.least_records, MOST_PASSES * retain))
         mode: Mode = "train" if batch_size > 1 else "eval"
         order = torch.randperm(len(request.retain_set), generator=random_generator(job.seed, "retain sample"))
         sample = request.retain_set.subset(order[: len(request.holdout_set)].sort().values.numpy())
