@@ -69,8 +69,8 @@ def forget(
         >>> train_set, unseen = TensorDataset(inputs[:60], labels[:60]), TensorDataset(inputs[60:], labels[60:])
         >>> request = nablatau.TrainingData(train_set, unseen).forget_ids([3, 14, 15])
         >>> result = nablatau.forget(torch.nn.Linear(4, 3), request, nablatau.Objective.classification())
-        >>> result.history.notes[0]
-        'Only 15 unseen records show the method what to aim at (half of the holdout set; 30 or more are wanted)...
+        >>> print(result.history.notes[1])
+        Only 15 unseen records show the method what to aim at (half of the holdout set; 30 or more are wanted), ...
     """
     method = method or NablaTau()
     runtime = runtime or Runtime()

@@ -73,7 +73,7 @@ def forget(
     Args:
         out: new folder.
         method: name of a method (see list); nabla_tau unless given.
-        preset: settings of nabla_tau: paper or paper-text.
+        preset: default (nothing to tune), or the published algorithm: paper for images, paper-text for text.
         batch_size: examples in a batch; the method's own unless given.
         tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe;
             3 also 16 shadow pipelines.
@@ -103,7 +103,7 @@ def evaluate(
         tier: 1 the model alone; 2 also a reference model, given or retrained by the project's recipe; 3 also 16 shadow
             pipelines that train by the recipe and unlearn by the method.
         method: for tier 3, what made the weights; nabla_tau unless given.
-        preset: for tier 3, settings of nabla_tau.
+        preset: for tier 3, a preset in place of a method.
         out: file for the report, ending in .html.
         evidence: new folder for the per-example arrays, from which `nablatau report` makes the report again.
     """
@@ -347,6 +347,8 @@ def _print(how: How, evaluation: "Evaluation", copies: Sequence[Hashable], place
             file=sys.stderr,
         )
     print(evaluation.answer, "", evaluation.table(), "", sep="\n")
+    for note in evaluation.record.get("notes", ()):
+        print(note)
     print("95 % intervals; how each was obtained is in the report.")
     for name, place in places.items():
         print(f"{name.capitalize()}: {place}")

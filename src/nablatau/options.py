@@ -146,7 +146,7 @@ def method_of(name: str | None, preset: str | None, batch_size: int | None) -> "
     from nablatau.methods import find_method, find_preset
 
     if preset is not None and name not in (None, "nabla_tau"):
-        raise SettingsError(f"Presets are settings of nabla_tau; {name} has none. Leave --preset out.")
+        raise SettingsError(f"Presets are forms of nabla_tau; {name} has none. Leave --preset out.")
     method = find_preset(preset or "default") if name in (None, "nabla_tau") else find_method(str(name))()
     if batch_size is None:
         return method

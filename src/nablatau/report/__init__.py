@@ -62,7 +62,8 @@ def render(page: Page) -> str:
         plots=plots_of(evidence, page.rows) if evidence else [],
         curves=run_curves(page.history) if page.history else "",
         hinge=page.history.active_hinge_share if page.history else None,
-        record=_flat(page.record),
+        notes=page.record.get("notes", []),
+        record=_flat({name: value for name, value in page.record.items() if name != "notes"}),
         duplicates=page.record.get("request", {}).get("duplicates_in_retain_set", 0),
         limits=LIMITS,
     )
