@@ -58,8 +58,8 @@ TOLERATED_LOSS_OF_ACCURACY = 0.01
 """On unseen records; what exceeds it with 99 % confidence fails a run. Two retrained models differ by as much."""
 EXPLAINED = (
     "nabla_tau, the default, descended on the retained records at a rate high enough to leave the old minimum, then "
-    "let the rate fall and pushed each forgotten record up to the loss that unseen records of its rank have. Rates, steps "
-    "and targets came from the model, the request and the losses seen on the way; nothing was tuned."
+    "let the rate fall and pushed each forgotten record up to the loss that unseen records of its rank have. Rates, "
+    "steps and targets came from the model, the request and the losses seen on the way; nothing was tuned."
 )
 FEW_UNSEEN = 30
 """Unseen records below which targets are coarse, and a loss of utility is hard to see."""
