@@ -1,8 +1,8 @@
 """Fine-tuning on the retain set: the baseline that forgets by neglect.
 
-It follows the schedule of ∇τ (schedule.py) without the forget term, and so equals ∇τ with α₀ = 0 step for step; what
-∇τ gains over it is what the ascent is worth. The number of steps therefore depends on the request:
-half of `budget` passes over the retain set.
+It follows the schedule of ∇τ as published (schedule.py) without the forget term, and so equals it with α₀ = 0 step for
+step; what ∇τ gains over it is what the ascent is worth. The number of steps therefore depends on the request: half of
+`budget` passes over the retain set.
 """
 
 from collections.abc import Iterator

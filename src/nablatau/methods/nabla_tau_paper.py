@@ -1,4 +1,4 @@
-"""∇τ: adaptive gradient ascent on the forget set, descent on the retain set, stopped by unseen losses.
+"""∇τ as published: adaptive gradient ascent on the forget set, descent on the retain set, stopped by unseen losses.
 
 Source: Trippa, Campagnano, Bucarelli, Tolomei, Silvestri, "∇τ: Gradient-based and Task-Agnostic machine
 Unlearning", arXiv 2403.14339, and the authors' public notebooks. Each step takes one forget and one retain batch:
