@@ -64,7 +64,8 @@ def run(task: str, seed: int, done: set[tuple[str, str, int]], file: Path) -> No
     project = project.trained(seed)
     for name in applicable:
         request = REQUESTS[name](project.data, seed)
-        result = nablatau.forget(project.model, request, project.objective, seed=seed)
+        published = nablatau.PublishedNablaTau()
+        result = nablatau.forget(project.model, request, project.objective, method=published, seed=seed)
         evaluation = nablatau.evaluate(
             project.model,
             result,
