@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 LAYERS: list[set[str]] = [
     {"errors", "statistics"},
     {"batches", "quantisation"},
-    {"fingerprints"},
+    {"fingerprints", "tokens"},
     {"records"},
     {"data", "objectives", "checkpoints"},
     {"runtime"},
