@@ -46,7 +46,8 @@ class Block(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
-        self.heads, self.joined = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.heads = nn.Linear(width, 3 * width, bias=False)  # a key's bias has no gradient but rounding
+        self.joined = nn.Linear(width, width)
         self.wide, self.narrow = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
 
     def forward(self, x_BTH: Tensor) -> Tensor:

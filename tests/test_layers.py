@@ -84,6 +84,7 @@ def is_shared(file: Path, name: str) -> bool:
     shared = {
         "base",
         "distillation",
+        "forget_passes",
         "importance",
         "layers",
         "schedule",
