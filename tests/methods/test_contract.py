@@ -104,6 +104,20 @@ def test_the_half_for_evaluation_is_never_read(method: type[Method], objective: 
 
 
 @every_method
+@pytest.mark.parametrize("objective", [Objective.causal_lm(), Objective.token_classification()], ids=["lm", "tokens"])
+def test_each_serves_texts_or_says_why_not(method: type[Method], objective: Objective) -> None:
+    request, model = TrainingData(random_texts(30, 1), random_texts(10, 2)).forget_fraction(0.2), small_transformer()
+    recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=16, build=small_transformer)
+    why_not = method().why_not(model, request, objective, recipe)
+    if why_not:
+        assert method.needs & {"outputs", "classes", "convolutions", "class request"}
+        return
+    done = method().unlearn(model, request, objective, recipe=recipe).model
+    assert weights_digest(done) != weights_digest(model)
+    assert all(parameter.isfinite().all() for parameter in done.parameters())
+
+
+@every_method
 def test_settings_survive_json(method: type[Method]) -> None:
     settings = json.loads(json.dumps(method().settings()))
     assert settings["method"] == method.name

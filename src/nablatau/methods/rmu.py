@@ -219,8 +219,8 @@ def activations(model: nn.Module, name: str, objective: Objective, batch: Record
             objective.loss(model, batch.data, batch.size)
     if not found:
         raise SettingsError(
-            f"The module {name!r} is not called when the model is asked, so it has no output to steer. Name one that is, "
-            "as model.named_modules() gives it: Rmu(layer=…)."
+            f"The module {name!r} is not called when the model is asked, so it has no output to steer. Name one that "
+            "is, as model.named_modules() gives it: Rmu(layer=…)."
         )
     return found[-1].to(torch.promote_types(found[-1].dtype, torch.float32))
 
@@ -251,7 +251,8 @@ def direction(activations: Tensor, seed: int) -> Tensor:
     """
     width = activations.shape[2] if activations.ndim == 3 else activations[0].numel()
     drawn_H = torch.rand(width, generator=random_generator(seed, "direction"), dtype=torch.float64)
-    return (drawn_H / drawn_H.norm()).to(activations.device, activations.dtype)
+    unit_H: Tensor = drawn_H / drawn_H.norm()
+    return unit_H.to(activations.device, activations.dtype)
 
 
 def apart(objective: Objective, batch: Batch, activations: Tensor, aim: Tensor) -> Tensor:
