@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 import nablatau
+from bench_work import TEXTS
 from nablatau import Objective, Recipe, TrainingData
+from nablatau.bench import Grid, Workers, read_records, run
 from nablatau.bench.measures import score_on
 from nablatau.bench.numbers import numbers_of
 from nablatau.bench.tuning import lost_utility
@@ -23,7 +25,12 @@ from nablatau.stacks import score_models
 from small import random_texts, small_transformer
 
 RECIPE = Recipe(
-    epochs=60, learning_rate=0.01, batch_size=20, optimizer="adamw", weight_decay=0.0, build=small_transformer
+    epochs=60,
+    learning_rate=0.01,
+    batch_size=20,
+    optimizer="adamw",
+    weight_decay=0.0,
+    build=lambda: small_transformer(blocks=1),
 )
 
 
@@ -38,7 +45,7 @@ def request_and_model() -> tuple[Request, torch.nn.Module]:
 def test_forget_and_evaluate(request_and_model: tuple[Request, torch.nn.Module], tmp_path: Path) -> None:
     (request, model), objective = request_and_model, Objective.causal_lm()
     result = nablatau.forget(model, request, objective, method=nablatau.Retrain(), recipe=RECIPE, seed=4)
-    evaluation = nablatau.evaluate(model, result, request, objective, recipe=RECIPE)
+    evaluation = nablatau.evaluate(model, result, request, objective, recipe=RECIPE, recovery=False)
     rows = {row.name: row.values for row in evaluation.rows}
     before, after = (rows["Perplexity, forget set"][name] for name in ("original", "unlearned"))
     assert before is not None
@@ -73,6 +80,21 @@ def test_shadow_pipelines_of_texts(request_and_model: tuple[Request, torch.nn.Mo
     evaluation = nablatau.evaluate(model, result, request, objective, recipe=brief, shadows=6, recovery=False)
     names = {row.name for row in evaluation.rows}
     assert any("record by record" in name for name in names)
+
+
+def test_a_benchmark_of_texts(tmp_path: Path) -> None:
+    methods = ("npo", "idk_dpo", "undial", "finetune")
+    grid = Grid(tasks=(TEXTS,), requests=("random:0.3",), methods=methods, training_seeds=(0,), recovery=False)
+    run(grid, tmp_path, workers=Workers(jobs=1))
+    records = read_records(tmp_path)
+    assert {record["method"] for record in records} == set(methods)
+    for record in records:
+        assert record["status"] == "done"
+        assert record["kind"] == "causal-lm"
+        assert record["numbers"]["score_test"]["retrained"]["value"] > 1
+    page = (tmp_path / "results.html").read_text(encoding="utf-8")
+    assert "Perplexity, test set" in page
+    assert "test perplexity − its own" in page
 
 
 def test_several_models_are_scored_as_one_by_one(request_and_model: tuple[Request, torch.nn.Module]) -> None:

@@ -125,7 +125,8 @@ class Padding:
             held = _is_alternative(name, values[0])
             columns[name] = self._columns(values) if held else filled(values, fills.get(name, 0))
         if "input_ids" in columns and "attention_mask" not in columns:
-            columns["attention_mask"] = filled([[1] * len(example["input_ids"]) for example in examples], 0)
+            lengths_B = torch.tensor([len(example["input_ids"]) for example in examples])
+            columns["attention_mask"] = (torch.arange(int(lengths_B.max())) < lengths_B[:, None]).long()
         return columns
 
 
