@@ -20,8 +20,9 @@ from torch.nn import functional
 from nablatau.batches import IGNORED
 from nablatau.errors import ObjectiveError, shortened
 
-NUMBERS_AT_ONCE = 2**23
-"""Logits that are in memory in float32 at a time: 32 MB."""
+NUMBERS_AT_ONCE = {"cpu": 2**21, "cuda": 2**24}
+"""Logits that are in memory in float32 at a time, by device: 8 MB and 64 MB. Of larger pieces a CPU's allocator keeps
+some back (2**23 took twice the memory), and of smaller ones a GPU has too many to start."""
 
 RowValues = Callable[..., Tensor]
 """From logits_RV in float32 or wider, and what goes with these rows, to values of shape (R,) or (R, K)."""
@@ -38,7 +39,7 @@ def by_rows(values_of: RowValues, logits_RV: Tensor, *others: Tensor) -> Tensor:
     Returns:
         values of shape (R,) or (R, K), in float32 or wider.
     """
-    rows = max(1, NUMBERS_AT_ONCE // logits_RV.shape[1])
+    rows = max(1, NUMBERS_AT_ONCE.get(logits_RV.device.type, 2**22) // logits_RV.shape[1])
     if len(logits_RV) <= rows:
         return values_of(_wide(logits_RV), *others)
     found: Tensor = _ByRows.apply(values_of, rows, logits_RV, *others)  # type: ignore[no-untyped-call]

@@ -40,7 +40,7 @@ def distilled(model: nn.Module, original: nn.Module, text: Text, strength: float
 @pytest.mark.parametrize("weight", [0.0, 1.0])
 @pytest.mark.parametrize("at_once", [50, 10**6], ids=["pieces", "one piece"])
 def test_steps_equal_a_loop_by_hand(weight: float, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setitem(tokens.NUMBERS_AT_ONCE, "cpu", at_once)
     request = texts_request()
     original = trained_transformer(request)
     naive = copy.deepcopy(original)

@@ -119,6 +119,20 @@ def forget_passes(
     return take_steps(model, job, steps, step_loss, optimizer, total=total, mode=mode, description=description)
 
 
+def ascent(job: Job) -> ForgetTerm:
+    """−mean ℓ_forget: the term of gradient ascent, alone and beside a retain term.
+
+    Args:
+        job: with the objective.
+    """
+
+    def term(model: nn.Module, batch: RecordBatch) -> dict[str, Tensor]:
+        forget_loss = batch_mean(job.objective, model, batch)
+        return {"forget_term": -forget_loss, "forget_loss": forget_loss}
+
+    return term
+
+
 def warmed_up(steps: Iterator[Step], a_pass: int, epochs: int) -> Iterator[Step]:
     """The steps with a rate that rises in a line over the first pass and falls in a line over the others.
 

@@ -12,12 +12,10 @@ number of passes, and as published no bound: the loss has none either, and a hig
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job
-from nablatau.methods.forget_passes import ForgetPasses, forget_passes
-from nablatau.training import batch_mean
+from nablatau.methods.forget_passes import ForgetPasses, ascent, forget_passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +30,4 @@ class GradAscent(ForgetPasses):
     source: ClassVar[str] = "Jang et al. 2023, arXiv 2210.01504; Maini et al. 2024, arXiv 2401.06121"
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
-        def ascent(model: nn.Module, batch: RecordBatch) -> dict[str, Tensor]:
-            forget_loss = batch_mean(job.objective, model, batch)
-            return {"forget_term": -forget_loss, "forget_loss": forget_loss}
-
-        return forget_passes(model, job, self, ascent, description="ascending")
+        return forget_passes(model, job, self, ascent(job), description="ascending")

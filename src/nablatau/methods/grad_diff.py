@@ -12,12 +12,10 @@ beside which forget batches go round; here it is one over the forget set. Like T
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job, Tunable
-from nablatau.methods.forget_passes import ForgetPasses, check_not_negative, forget_passes
-from nablatau.training import batch_mean
+from nablatau.methods.forget_passes import ForgetPasses, ascent, check_not_negative, forget_passes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,11 +38,7 @@ class GradDiff(ForgetPasses):
         check_not_negative(retain_weight=self.retain_weight)
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
-        def ascent(model: nn.Module, batch: RecordBatch) -> dict[str, Tensor]:
-            forget_loss = batch_mean(job.objective, model, batch)
-            return {"forget_term": -forget_loss, "forget_loss": forget_loss}
-
-        retain_weight = self.retain_weight
+        weight = self.retain_weight
         return forget_passes(
-            model, job, self, ascent, retain_weight=retain_weight, description="descending and ascending"
+            model, job, self, ascent(job), retain_weight=weight, description="descending and ascending"
         )
