@@ -1,6 +1,8 @@
 """What naive loops and the runs on digits share."""
 
+import copy
 from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import chain
 from typing import Any
 
@@ -70,7 +72,13 @@ def texts_request(share: float = 0.4) -> Request:
 
 
 def trained_transformer(request: Request) -> nn.Module:
-    """A small transformer in float64, trained on everything in the request until it knows it by heart."""
+    """A small transformer in float64, trained on everything in a request on texts until it knows it by heart."""
+    assert len(request.forget_set) + len(request.retain_set) == 30
+    return copy.deepcopy(_known_by_heart())
+
+
+@cache
+def _known_by_heart() -> nn.Module:
     recipe = Recipe(
         epochs=40,
         learning_rate=0.01,
@@ -79,7 +87,7 @@ def trained_transformer(request: Request) -> nn.Module:
         weight_decay=0.0,
         build=lambda: small_transformer(dtype=torch.float64),
     )
-    return train(recipe, Records.all_of(request.forget_set.dataset), Objective.causal_lm(), seed=4)
+    return train(recipe, Records.all_of(random_texts(30, 1)), Objective.causal_lm(), seed=4)
 
 
 def log_chances(model: nn.Module, text: Text) -> Tensor:
