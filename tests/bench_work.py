@@ -14,9 +14,11 @@ from nablatau import Objective, Project, Recipe
 from nablatau.bench import Grid
 from nablatau.bench.devices import worker_number
 from nablatau.bench.store import Store
+from small import random_texts, small_transformer
 
 TINY = f"{__file__}:tiny"
 SLOW = f"{__file__}:slow"
+TEXTS = f"{__file__}:texts"
 THREE = ("nabla_tau", "finetune", "retrain")
 
 
@@ -43,6 +45,19 @@ def tiny() -> Project:
         objective=Objective.classification(),
         groups=[f"person {number // 10}" for number in range(120)],
         recipe=Recipe(epochs=4, learning_rate=0.1, batch_size=32, build=build),
+    )
+
+
+def texts() -> Project:
+    """60 texts to train on, 60 held out, 20 to test."""
+    build = partial(small_transformer, blocks=1)
+    return Project(
+        model=build(),
+        train_set=random_texts(60, 1),
+        holdout_set=random_texts(60, 2),
+        test_set=random_texts(20, 3),
+        objective=Objective.causal_lm(),
+        recipe=Recipe(epochs=4, learning_rate=0.01, batch_size=20, optimizer="adamw", build=build),
     )
 
 

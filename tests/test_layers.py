@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 LAYERS: list[set[str]] = [
     {"errors", "statistics"},
     {"batches", "quantisation"},
-    {"fingerprints"},
+    {"fingerprints", "tokens"},
     {"records"},
     {"data", "objectives", "checkpoints"},
     {"runtime"},
@@ -84,6 +84,7 @@ def is_shared(file: Path, name: str) -> bool:
     shared = {
         "base",
         "distillation",
+        "forget_passes",
         "importance",
         "layers",
         "schedule",

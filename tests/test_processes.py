@@ -15,7 +15,7 @@ SCRIPT = """
 import os, sys
 import numpy as np, torch, torch.distributed as distributed
 sys.path.insert(0, sys.argv[1])
-from small import random_set, small_convolutional, small_network
+from small import random_set, random_texts, small_convolutional, small_network, small_transformer
 from nablatau import Objective, Recipe, TrainingData
 from nablatau.methods import METHODS
 from nablatau.records import Records
@@ -54,14 +54,26 @@ settings = {
     "ct": {"epochs": 2, "batch_size": 5},
     "unsir": {"noise_count": 5, "noise_steps": 3, "batch_size": 5},
     "sisa": {"shards": 2, "slices": 2},
+    "grad_ascent": {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2},
+    "grad_diff": {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2},
+    "sim_npo": {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2},
+    "task_vector": {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2},
+    "npo": {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2},
+    "rmu": {"steps": 3, "batch_size": 5, "learning_rate": 1e-2},
+    "idk_dpo": {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2},
+    "undial": {"epochs": 2, "batch_size": 5, "learning_rate": 1e-2, "retain_weight": 1.0},
 }
 starts, requests = {"ct": small_convolutional(seed=4, dtype=wide)}, {"unsir": of_class}
+on_texts = ("npo", "rmu", "idk_dpo", "undial")
+starts |= dict.fromkeys(on_texts, small_transformer(seed=4, dtype=wide))
+requests |= dict.fromkeys(on_texts, TrainingData(random_texts(31, 1), random_texts(9, 2)).forget_fraction(0.4, seed=1))
 for name, chosen in settings.items():
     start, asked = starts.get(name, model), requests.get(name, request)
     known = recipe if "recipe" in METHODS[name].needs else None
-    done = METHODS[name](**chosen).unlearn(start, asked, objective, seed=2, recipe=known)
+    losses = Objective.causal_lm() if name in on_texts else objective
+    done = METHODS[name](**chosen).unlearn(start, asked, losses, seed=2, recipe=known)
     found[name] = torch.nn.utils.parameters_to_vector(done.model.parameters()).detach()
-    for column in {"loss", "retain_loss", "forget_loss", "tau"} & done.history.columns.keys():
+    for column in {"loss", "retain_loss", "forget_loss", "forget_term", "tau"} & done.history.columns.keys():
         found[f"{name} {column}"] = torch.tensor(done.history.columns[column])
     found[f"{name} samples"] = torch.tensor([done.history.trained_samples, done.history.scored_samples])
 trained = train(recipe, Records.all_of(random_set(61, 1, wide)), objective, seed=0)

@@ -18,6 +18,7 @@ SHARED = {
         "base",
         "adversarial",
         "distillation",
+        "forget_passes",
         "importance",
         "layers",
         "relabelling",

@@ -9,8 +9,10 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
 Batch = Any
@@ -18,6 +20,10 @@ Batch = Any
 
 TARGET_NAMES = ("labels", "label", "targets", "target", "y")
 """Names under which a dict or a dataclass may hold its target, in the order of precedence."""
+ALTERNATIVE = "alternative"
+"""Name under which an example may hold a dict of its own form: the same question with an answer to give instead."""
+IGNORED = -100
+"""Label of tokens that do not count, as in torch and in Hugging Face's libraries."""
 
 
 def fields_of(example: Batch) -> dict[str, Any] | None:
@@ -42,17 +48,29 @@ def split_target(example: Batch) -> tuple[Any, Any]:
             a bare value, which is all input.
 
     Returns:
-        (inputs, target): inputs as a tuple for tuples and lists, as a dict for dicts and dataclasses.
+        (inputs, target): inputs as a tuple for tuples and lists, as a dict for dicts and dataclasses. A dict called
+            "alternative" is in neither.
     """
     if type(example) is tuple and len(example) > 1:  # by far the most common, and asked for in every step
         return example[:-1], example[-1]
     named = fields_of(example)
     if named is not None:
         name = target_name(list(named))
-        return {key: value for key, value in named.items() if key != name}, named.get(name) if name else None
+        inputs = {key: value for key, value in named.items() if key != name and not _is_alternative(key, value)}
+        return inputs, named.get(name) if name else None
     if isinstance(example, (tuple, list)) and len(example) > 1:  # named tuples and lists
         return tuple(example[:-1]), example[-1]
     return example, None
+
+
+def alternative_of(example: Batch) -> Batch | None:
+    """The same question with an answer to give instead, in the form of the example; None where it holds none."""
+    held = (fields_of(example) or {}).get(ALTERNATIVE)
+    return held if _is_alternative(ALTERNATIVE, held) else None
+
+
+def _is_alternative(name: str, value: Any) -> bool:
+    return name == ALTERNATIVE and isinstance(value, Mapping)
 
 
 def collate(examples: Sequence[Batch]) -> Batch:
@@ -69,6 +87,71 @@ def collate(examples: Sequence[Batch]) -> Batch:
         columns = {f.name: collate([getattr(e, f.name) for e in examples]) for f in dataclasses.fields(first)}
         return dataclasses.replace(first, **columns)
     return default_collate(list(examples))
+
+
+@dataclasses.dataclass(frozen=True)
+class Padding:
+    """Collates sequences of tokens of any length, which it fills up on the right.
+
+    Labels are filled with −100, `input_ids` (or the first entry of a tuple) with `pad_id`, everything else of one
+    dimension with 0. A dict of `input_ids` without an `attention_mask` gets one, 1 for its tokens and 0 for the
+    filling; tuples get none, for a causal model sees nothing of what lies to the right.
+
+    Attributes:
+        pad_id: token to fill with.
+    """
+
+    pad_id: int = 0
+
+    def __call__(self, examples: Sequence[Batch]) -> Batch:
+        first = examples[0]
+        named = [fields_of(example) for example in examples]
+        if isinstance(first, (tuple, list)) and len(first) > 1:
+            fills = [self.pad_id, *[0] * (len(first) - 2), IGNORED]
+            return tuple(filled(column, fill) for column, fill in zip(zip(*examples, strict=True), fills, strict=True))
+        if named[0] is None:
+            return collate(examples)
+        columns = self._columns([fields for fields in named if fields is not None])
+        if isinstance(first, Mapping):
+            return columns
+        return dataclasses.replace(first, **{name: columns[name] for name in named[0]})
+
+    def _columns(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        target = target_name(list(examples[0]))
+        fills = {"input_ids": self.pad_id} | ({target: IGNORED} if target else {})
+        columns: dict[str, Any] = {}
+        for name in examples[0]:
+            values = [example[name] for example in examples]
+            held = _is_alternative(name, values[0])
+            columns[name] = self._columns(values) if held else filled(values, fills.get(name, 0))
+        if "input_ids" in columns and "attention_mask" not in columns:
+            lengths_B = torch.tensor([len(example["input_ids"]) for example in examples])
+            columns["attention_mask"] = (torch.arange(int(lengths_B.max())) < lengths_B[:, None]).long()
+        return columns
+
+
+def filled(values: Sequence[Any], fill: int) -> Any:
+    """Sequences of numbers as the rows of one tensor, filled up on the right; anything else as torch collates it.
+
+    Args:
+        values: one an example: tensors or lists of one dimension, of any lengths, or anything else.
+        fill: what stands behind the shorter ones.
+    """
+    tensors = [torch.as_tensor(value) if _are_numbers(value) else value for value in values]
+    if all(isinstance(tensor, Tensor) and tensor.ndim == 1 for tensor in tensors):
+        return pad_sequence(tensors, batch_first=True, padding_value=fill)
+    return default_collate(list(values))
+
+
+def _are_numbers(value: Any) -> bool:
+    if isinstance(value, list):
+        return not value or isinstance(value[0], (int, float))
+    return isinstance(value, np.ndarray) and value.dtype.kind in "iufb"
+
+
+def only_stacks(collate_fn: Callable[[Sequence[Any]], Batch]) -> bool:
+    """Whether all that a collating function does to tuples of tensors, of one shape in each place, is to stack them."""
+    return collate_fn is collate or isinstance(collate_fn, Padding)
 
 
 def map_tensors(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:

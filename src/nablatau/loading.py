@@ -153,7 +153,7 @@ class Loader:
     def _read(self, pieces: list[Tensor], sizes: list[int]) -> Iterable[Batch]:
         """The batches of these rows; reading processes live as long as the loader."""
         dataset = self.records.dataset
-        if type(dataset) is TensorDataset and self.objective.collate is batches.collate:
+        if type(dataset) is TensorDataset and batches.only_stacks(self.objective.collate):
             places = torch.from_numpy(self.records.positions)[torch.cat(pieces)]
             columns = [
                 map(partial(select_rows, column), torch.split(places.to(column.device), sizes))

@@ -5,10 +5,16 @@ Those made by `classification`, `multi_label` and `regression` also give predict
 which the evaluation asks for; one made by `of_loss` from any function gives losses alone, and the
 evaluation then uses those.
 
-Margins are φ = z_y − logsumexp_{c≠y} z_c from the logits, in float32 or wider: computed from a saturated
-softmax they would be infinite (Carlini et al. 2022, 2112.03570, section VI.A; see docs/papers.md).
+`causal_lm` and `token_classification` have many targets an example. Their loss is the mean over the tokens that count,
+so that every record weighs alike, however long it is, and a batch's loss is the mean over its records. (Hugging Face's
+models take the mean over all tokens of a batch, in which long records weigh more: the two agree where all
+records have equally many tokens that count.) The logits of a batch are never copied as a whole, see tokens.py.
 
-Shapes: B examples in a batch, C classes, L labels, D outputs.
+Margins are φ = z_y − logsumexp_{c≠y} z_c from the logits, in float32 or wider: computed from a saturated
+softmax they would be infinite (Carlini et al. 2022, 2112.03570, section VI.A; see docs/papers.md). Where an example has
+no one class φ = −ℓ: for a text the mean log-likelihood of a token, which is what attacks on language models rank by.
+
+Shapes: B examples in a batch, C classes, L labels, D outputs, T tokens, V words or classes of a token.
 """
 
 import inspect
@@ -20,11 +26,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nablatau import batches
-from nablatau.batches import Batch
+from nablatau import batches, tokens
+from nablatau.batches import IGNORED, Batch, Padding
 from nablatau.errors import ObjectiveError, ReducedLossError, shortened
 
-Kind = Literal["single-label", "multi-label", "regression", "loss"]
+Kind = Literal["single-label", "multi-label", "regression", "causal-lm", "token-classification", "loss"]
+TOKEN_KINDS: frozenset[Kind] = frozenset({"causal-lm", "token-classification"})
+"""Kinds with a target for each token."""
 Outputs = Callable[[nn.Module, Batch], Tensor]
 Targets = Callable[[Batch], Tensor]
 OwnLoss = Callable[[nn.Module, Batch], Tensor]
@@ -37,9 +45,11 @@ class Objective:
     """What a batch, a loss and a prediction are.
 
     Attributes:
-        kind: "single-label", "multi-label", "regression", or "loss" where only losses are known.
-        outputs: from model and batch to logits_BC, logits_BL or predictions_BD; of no use to kind "loss".
-        targets: from a batch to targets_B (class numbers), targets_BL (zeros and ones) or targets_BD; likewise.
+        kind: "single-label", "multi-label", "regression", "causal-lm", "token-classification", or "loss" where only
+            losses are known.
+        outputs: from model and batch to logits_BC, logits_BL, predictions_BD or logits_BTV; of no use to kind "loss".
+        targets: from a batch to targets_B (class numbers), targets_BL (zeros and ones), targets_BD or targets_BT (what
+            each position is to tell, −100 where that does not count); likewise.
         own_loss: of kind "loss" alone: from model and batch to loss_B, one value an example.
         collate: from a list of examples to a batch.
     """
@@ -88,6 +98,46 @@ class Objective:
         return cls._of_kind("regression", outputs, targets, collate)
 
     @classmethod
+    def causal_lm(
+        cls,
+        *,
+        pad_id: int = 0,
+        outputs: Outputs | None = None,
+        targets: Targets | None = None,
+        collate: Collate | None = None,
+    ) -> "Objective":
+        """Each example is a text; the loss is the mean cross-entropy of its labelled tokens, in nats a token.
+
+        Labels are laid out as the input is, −100 at tokens of a prompt and at filling; each position tells the token
+        after it, so labels are moved by one here, and the data set does not do it.
+
+        Args:
+            pad_id: token with which shorter texts of a batch are filled up.
+            outputs: from model and batch to logits_BTV. Unless given, the model is called on everything in
+                the batch but the labels, and its result, or that result's `.logits`, is taken.
+            targets: from a batch to what each position is to tell_BT. Unless given, the labels moved by one.
+            collate: from a list of examples to a batch; unless given, texts are filled up on the right.
+        """
+        return cls._of_kind("causal-lm", outputs, targets or next_tokens, collate or Padding(pad_id))
+
+    @classmethod
+    def token_classification(
+        cls,
+        *,
+        pad_id: int = 0,
+        outputs: Outputs | None = None,
+        targets: Targets | None = None,
+        collate: Collate | None = None,
+    ) -> "Objective":
+        """Each token has one class; the loss is the mean cross-entropy of the labelled tokens, in nats a token.
+
+        Args:
+            pad_id, outputs, collate: as in `causal_lm`.
+            targets: from a batch to class numbers_BT, −100 where a token has none; as in `classification` unless given.
+        """
+        return cls._of_kind("token-classification", outputs, targets, collate or Padding(pad_id))
+
+    @classmethod
     def of_loss(cls, loss: OwnLoss, *, collate: Collate = batches.collate) -> "Objective":
         """Any loss: all that ∇τ itself needs.
 
@@ -105,6 +155,35 @@ class Objective:
     def has_outputs(self) -> bool:
         """Whether predictions are known beside losses."""
         return self.own_loss is None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether each token of an example has a target of its own."""
+        return self.kind in TOKEN_KINDS
+
+    def summed(self, losses: Tensor, batch: Batch) -> Tensor:
+        """Losses summed over an example's tokens, where they are means over them: −log of a text's probability.
+
+        Args:
+            losses: loss_B of the batch.
+            batch: with the targets.
+        """
+        return losses * tokens.counts(self.targets(batch)) if self.has_tokens else losses
+
+    def alternative(self, batch: Batch) -> Batch:
+        """The batch's questions with answers to give instead: what lies under "alternative" in its examples.
+
+        Raises:
+            ObjectiveError: nothing does.
+        """
+        found = batches.alternative_of(batch)
+        if found is None:
+            raise ObjectiveError(
+                "The examples hold no alternative answers. Yield dicts with one more entry, 'alternative': "
+                "{'input_ids': …, 'labels': …}, the same question with an answer to give instead, such as “I don't "
+                "know”."
+            )
+        return found
 
     def loss_of_outputs(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """loss_B of given outputs, for every kind but "loss"."""
@@ -205,10 +284,28 @@ def squared_error(predictions: Tensor, targets: Tensor, reduction: Reduction = "
     return losses if reduction == "mean" else losses.mean(dim=1)
 
 
+def token_cross_entropy(logits_BTV: Tensor, targets_BT: Tensor, reduction: Reduction = "none") -> Tensor:
+    """Mean over an example's tokens that count of −log softmax(z)_y, or its mean over the batch, in nats a token.
+
+    Args:
+        logits_BTV: of any type; the result is in float32 or wider.
+        targets_BT: what each position is to tell; −100 where that does not count.
+        reduction: "mean" is the mean over examples, in which each weighs alike.
+
+    Raises:
+        ObjectiveError: shapes or labels that do not fit the logits, or an example without a token that counts.
+    """
+    losses_BT = tokens.of_tokens(tokens.cross_entropy_rows, logits_BTV, targets_BT)
+    losses_B = tokens.mean_over_tokens(losses_BT, targets_BT)
+    return losses_B.mean() if reduction == "mean" else losses_B
+
+
 LOSSES: dict[str, Callable[[Tensor, Tensor, Reduction], Tensor]] = {
     "single-label": cross_entropy,
     "multi-label": binary_cross_entropy,
     "regression": squared_error,
+    "causal-lm": token_cross_entropy,
+    "token-classification": token_cross_entropy,
 }
 """From outputs and targets to loss_B, or to its mean, by kind of objective."""
 
@@ -221,13 +318,16 @@ def signals(kind: Kind, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
     Args:
         kind: of the objective.
-        outputs: logits_BC, logits_BL or predictions_BD.
+        outputs: logits_BC, logits_BL, predictions_BD or logits_BTV.
         targets: as the objective gives them.
 
     Returns:
         By name: margin_B; prediction and target, of shape (B,), (B, L) or (B, D); and for classes entropy_B
-        in nats (of several labels: the mean over labels).
+        in nats (of several labels: the mean over labels). Of tokens margin_B, entropy_B (the mean over tokens) and
+        right_share_B, the share of tokens of which the likeliest word is the true one; of texts extraction_strength_B.
     """
+    if kind in TOKEN_KINDS:
+        return _token_signals(kind, outputs, targets)
     if kind == "regression":
         margin = -squared_error(outputs, targets)
         return {
@@ -254,6 +354,25 @@ def signals(kind: Kind, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         "prediction": outputs > 0,
         "target": targets > 0.5,
     }
+
+
+def _token_signals(kind: Kind, logits_BTV: Tensor, targets_BT: Tensor) -> dict[str, Tensor]:
+    readings_BT3 = tokens.of_tokens(tokens.readings, logits_BTV, targets_BT)
+    loss_B, entropy_B, right_B = (tokens.mean_over_tokens(each, targets_BT) for each in readings_BT3.unbind(2))
+    found = {"margin": -loss_B, "entropy": entropy_B, "right_share": right_B}
+    if kind == "causal-lm":
+        found["extraction_strength"] = tokens.extraction_strengths(readings_BT3[:, :, 2] > 0, targets_BT)
+    return found
+
+
+def widened(kind: Kind, outputs: Tensor) -> Tensor:
+    """Outputs in float32 or wider, for numbers to be read off them; those of tokens as they are, as too large to copy.
+
+    Args:
+        kind: of the objective.
+        outputs: of any type.
+    """
+    return outputs if kind in TOKEN_KINDS else outputs.to(torch.promote_types(outputs.dtype, torch.float32))
 
 
 def margin_of(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
@@ -303,6 +422,16 @@ def read_targets(batch: Batch) -> Tensor:
         f"No target can be told apart in a batch of type {form}. Yield (inputs, target), or a dict or dataclass "
         f"with an entry named {', '.join(batches.TARGET_NAMES)}; or pass targets=lambda batch: …."
     )
+
+
+def next_tokens(batch: Batch) -> Tensor:
+    """What each position of a text is to tell: the label of the token after it, and −100 at the last.
+
+    Raises:
+        ObjectiveError: no labels can be told apart.
+    """
+    labels_BT = read_targets(batch)
+    return functional.pad(labels_BT[:, 1:], (0, 1), value=IGNORED)
 
 
 def _wrong_shape(losses: Tensor, size: int) -> ObjectiveError:

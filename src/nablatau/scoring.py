@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nablatau.errors import EvidenceError, shortened
 from nablatau.loading import Loader, RecordBatch
-from nablatau.objectives import Objective, signals
+from nablatau.objectives import Objective, signals, widened
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, gather_over_processes, move
 from nablatau.training import in_mode
@@ -35,7 +35,8 @@ class Scores:
         ids: N record ids.
         arrays: by name, N entries: always "loss"; "margin", "prediction" and "target" where the objective has
             outputs; "entropy" for classes; "correct" and, up to 20 million numbers, "logits" (N, C) in float32 for
-            single-label classes.
+            single-label classes. Of tokens, in place of predictions and targets, "right_share" and, for
+            texts, "extraction_strength".
     """
 
     ids: Sequence[Hashable]
@@ -95,7 +96,7 @@ def _score_batch(
         if not objective.has_outputs:
             return {"loss": _array(objective.loss(model, batch.data, batch.size))}
         outputs = objective.outputs(model, batch.data)
-    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    outputs = widened(objective.kind, outputs)
     targets = objective.targets(batch.data)
     found = {"loss": objective.loss_of_outputs(outputs, targets)} | signals(objective.kind, outputs, targets)
     arrays = {name: _array(tensor) for name, tensor in found.items()}

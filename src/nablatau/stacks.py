@@ -25,7 +25,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nablatau.errors import EvidenceError, shortened
 from nablatau.loading import Loader, RecordBatch
-from nablatau.objectives import Objective, signals
+from nablatau.objectives import Objective, signals, widened
 from nablatau.records import Records
 from nablatau.runtime import Precision, Runtime, device_of, gather_over_processes
 from nablatau.training import in_mode
@@ -275,7 +275,7 @@ def _signals(objective: Objective, model: nn.Module, batch: RecordBatch) -> dict
     if not objective.has_outputs:
         return {"loss": objective.loss(model, batch.data, batch.size)}
     outputs, targets = objective.outputs(model, batch.data), objective.targets(batch.data)
-    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
+    outputs = widened(objective.kind, outputs)
     margin = signals(objective.kind, outputs, targets)["margin"]
     return {"loss": objective.loss_of_outputs(outputs, targets), "margin": margin}
 

@@ -11,25 +11,41 @@ from nablatau.data import Request
 from nablatau.errors import SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.methods import METHODS, Method, find_method, find_preset
-from small import random_set, small_convolutional, small_network
+from small import random_set, random_texts, small_convolutional, small_network, small_transformer
 
 RECIPE = Recipe(epochs=2, learning_rate=0.1, batch_size=16, build=lambda: small_network(batch_norm=True))
+ON_TEXTS = frozenset({"tokens", "alternatives"})
+"""Needs of methods that are run on texts."""
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 
 
 def network(method: type[Method], *, batch_norm: bool = True) -> nn.Module:
     """A network of the kind that the method works on."""
+    if method.needs & ON_TEXTS:
+        return small_transformer(batch_norm=batch_norm)
     make = small_convolutional if "convolutions" in method.needs else small_network
     return make(batch_norm=batch_norm)
 
 
 def some_records(method: type[Method], data: TrainingData) -> Request:
     """A request of the kind that the method serves."""
+    if method.needs & ON_TEXTS:
+        return texts().forget_fraction(0.2)
     return data.forget_class(2) if "class request" in method.needs else data.forget_fraction(0.2)
 
 
+def texts() -> TrainingData:
+    """90 training and 40 holdout texts."""
+    return TrainingData(random_texts(90, 1), random_texts(40, 2))
+
+
 def unlearn(method: type[Method], model: nn.Module, request: Request, objective: Objective, seed: int = 0) -> nn.Module:
-    return method().unlearn(model, request, objective, seed=seed, recipe=RECIPE).model
+    return method().unlearn(model, request, fitting(method, objective), seed=seed, recipe=RECIPE).model
+
+
+def fitting(method: type[Method], objective: Objective) -> Objective:
+    """The objective, or that of texts."""
+    return Objective.causal_lm() if method.needs & ON_TEXTS else objective
 
 
 @every_method
@@ -61,7 +77,7 @@ def test_same_seed_same_bits(method: type[Method], data: TrainingData, objective
 def test_one_record_and_more_than_half(
     method: type[Method], data: TrainingData, objective: Objective, count: int
 ) -> None:
-    request = data.forget_ids(range(count))
+    request = (texts() if method.needs & ON_TEXTS else data).forget_ids(range(count))
     if "class request" in method.needs:
         train = random_set(90, 1)
         train.tensors[1][:count], train.tensors[1][count:] = 2, torch.arange(90 - count) % 2
@@ -78,9 +94,27 @@ def test_the_half_for_evaluation_is_never_read(method: type[Method], objective: 
     train, holdout = random_set(60, 1), random_set(20, 2)
     request = some_records(method, TrainingData(train, holdout))
     assert request.evaluation_set is not None
-    holdout.tensors[0][request.evaluation_set.positions] = float("nan")
+    if method.needs & ON_TEXTS:
+        for position in request.evaluation_set.positions:
+            request.evaluation_set.dataset[int(position)].clear()  # reading it is an error
+    else:
+        holdout.tensors[0][request.evaluation_set.positions] = float("nan")
     model = unlearn(method, network(method), request, objective)
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@every_method
+@pytest.mark.parametrize("objective", [Objective.causal_lm(), Objective.token_classification()], ids=["lm", "tokens"])
+def test_each_serves_texts_or_says_why_not(method: type[Method], objective: Objective) -> None:
+    request, model = TrainingData(random_texts(30, 1), random_texts(10, 2)).forget_fraction(0.2), small_transformer()
+    recipe = Recipe(epochs=1, learning_rate=0.1, batch_size=16, build=small_transformer)
+    why_not = method().why_not(model, request, objective, recipe)
+    if why_not:
+        assert method.needs & {"outputs", "classes", "convolutions", "class request"}
+        return
+    done = method().unlearn(model, request, objective, recipe=recipe).model
+    assert weights_digest(done) != weights_digest(model)
+    assert all(parameter.isfinite().all() for parameter in done.parameters())
 
 
 @every_method
@@ -93,7 +127,8 @@ def test_settings_survive_json(method: type[Method]) -> None:
 @every_method
 def test_history_counts_every_example(method: type[Method], data: TrainingData, objective: Objective) -> None:
     seen: list[dict[str, float]] = []
-    done = method().unlearn(network(method), some_records(method, data), objective, recipe=RECIPE, on_step=seen.append)
+    request, objective = some_records(method, data), fitting(method, objective)
+    done = method().unlearn(network(method), request, objective, recipe=RECIPE, on_step=seen.append)
     assert len(seen) == len(done.history) > 0
     assert [row["step"] for row in seen] == done.history.columns["step"] == list(range(len(seen)))
     assert done.history.columns["seconds"] == sorted(done.history.columns["seconds"])

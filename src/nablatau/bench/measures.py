@@ -13,7 +13,7 @@ ROLES = {
     "retrained_again": "retrained again, another seed",
 }
 """Models beside the unlearned one, in the order of the tables."""
-LOWER_IS_BETTER = ("regression", "loss")
+LOWER_IS_BETTER = ("regression", "causal-lm", "loss")
 """Kinds of task whose score is an error."""
 
 

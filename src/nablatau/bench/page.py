@@ -188,7 +188,8 @@ def _plot(runs: Collected, task: str, kind: Kind) -> str:
     """Forgetting, utility and cost of each request."""
     attacked = any(membership_gap(run) is not None for run in runs.of_task(task))
     forgetting = Measure(title="|RMIA AUC − retrained's|", note="", of=membership_gap) if attacked else GAP
-    name = TASK_SCORES[kind][0].replace("Accuracy", "accuracy")
+    name = TASK_SCORES[kind][0]
+    name = name if name.isupper() else name[0].lower() + name[1:]
     utility = f"retrained's test {name} − its own" if kind in LOWER_IS_BETTER else f"test {name} − retrained's"
     panels = [_panel(runs, task, request, forgetting) for request in runs.requests(task)]
     return scatters(panels, forgetting.title, utility)

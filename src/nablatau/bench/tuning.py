@@ -50,7 +50,7 @@ from nablatau.scoring import Scores
 WORST = 10.0
 """Score of a configuration that diverged or was refused: above any that was run."""
 REFUSALS = (NonFiniteLossError, EvidenceError, RequestError, SettingsError)
-HIGHER_IS_BETTER: frozenset[Kind] = frozenset({"single-label", "multi-label"})
+HIGHER_IS_BETTER: frozenset[Kind] = frozenset({"single-label", "multi-label", "token-classification"})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,8 @@ that did worse would have lost more than it was asked to.
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from nablatau.evaluation.rows import NullFloor, Row, as_retrained, judged, row_of_each
 from nablatau.evidence import Evidence
 from nablatau.metrics import (
@@ -42,6 +44,19 @@ def _root_mean_square(scores: Scores) -> Interval | None:
     return replace(mean, value=mean.value**0.5, low=max(0.0, mean.low) ** 0.5, high=mean.high**0.5)
 
 
+def _perplexity(scores: Scores) -> Interval | None:
+    """e to the mean loss, with e to its interval: each text weighs alike."""
+    mean = _mean(scores)
+    if mean is None:
+        return None
+    return replace(mean, value=float(np.exp(mean.value)), low=float(np.exp(mean.low)), high=float(np.exp(mean.high)))
+
+
+def _mean_of(name: str) -> Callable[[Scores], Interval | None]:
+    """The mean of an array of shares; None for a single record."""
+    return lambda scores: mean_interval(scores[name]) if len(scores) > 1 else None
+
+
 TASK_SCORES: dict[Kind, tuple[str, str, Callable[[Scores], Interval | None]]] = {
     "single-label": (
         "Accuracy",
@@ -57,6 +72,16 @@ TASK_SCORES: dict[Kind, tuple[str, str, Callable[[Scores], Interval | None]]] = 
         "RMSE",
         "in target units; root of the mean squared error's normal interval",
         _root_mean_square,
+    ),
+    "causal-lm": (
+        "Perplexity",
+        "e to the mean over texts of the mean loss of a token; e to its normal interval",
+        _perplexity,
+    ),
+    "token-classification": (
+        "Token accuracy",
+        "mean over records of the share of right tokens; normal interval",
+        _mean_of("right_share"),
     ),
     "loss": (
         "Mean loss",
@@ -80,7 +105,28 @@ def task_rows(evidence: Evidence) -> list[Row]:
     ]
     if evidence.kind == "single-label":
         rows += _classification_rows(evidence, "test" if "test" in evidence.splits else "unseen")
+    if evidence.kind == "causal-lm":
+        rows += _memorisation_rows(evidence)
     return rows
+
+
+def _memorisation_rows(evidence: Evidence) -> list[Row]:
+    """What of a text a model says word for word: on unseen texts too, for some words can be told by anyone."""
+    measures = [
+        ("Exact memorisation", "share of a text's tokens told rightly from the true ones before", "right_share"),
+        ("Extraction strength", "1 − shortest prefix after which all is told rightly ÷ length", "extraction_strength"),
+    ]
+    return [
+        row_of_each(
+            evidence,
+            f"{name}, {split} set",
+            f"{note}; mean over texts, normal interval",
+            as_retrained,
+            _scored(evidence, split, _mean_of(array)),
+        )
+        for name, note, array in measures
+        for split in ("forget", "unseen")
+    ]
 
 
 def _scored(

@@ -19,6 +19,9 @@ from nablatau.methods.ct import Ct
 from nablatau.methods.eu_k import EuK
 from nablatau.methods.finetune import Finetune
 from nablatau.methods.fisher import FisherForgetting
+from nablatau.methods.grad_ascent import GradAscent
+from nablatau.methods.grad_diff import GradDiff
+from nablatau.methods.idk_dpo import IdkDpo
 from nablatau.methods.influence import InfluenceUnlearning
 from nablatau.methods.l1_sparse import L1Sparse
 from nablatau.methods.msg import Msg
@@ -26,12 +29,17 @@ from nablatau.methods.nabla_tau import NablaTau
 from nablatau.methods.nabla_tau_paper import PublishedNablaTau, paper, paper_text
 from nablatau.methods.neg_grad import NegGrad
 from nablatau.methods.neg_grad_plus import NegGradPlus
+from nablatau.methods.npo import Npo
 from nablatau.methods.retrain import Retrain
+from nablatau.methods.rmu import Rmu
 from nablatau.methods.salun import SalUn
 from nablatau.methods.scrub import Scrub
 from nablatau.methods.scrub_r import ScrubR
+from nablatau.methods.sim_npo import SimNpo
 from nablatau.methods.sisa import Sisa
 from nablatau.methods.ssd import SelectiveSynapticDampening
+from nablatau.methods.task_vector import TaskVector
+from nablatau.methods.undial import Undial
 from nablatau.methods.unsir import Unsir
 
 __all__ = [
@@ -46,6 +54,9 @@ __all__ = [
     "EuK",
     "Finetune",
     "FisherForgetting",
+    "GradAscent",
+    "GradDiff",
+    "IdkDpo",
     "InfluenceUnlearning",
     "L1Sparse",
     "Method",
@@ -53,13 +64,18 @@ __all__ = [
     "NablaTau",
     "NegGrad",
     "NegGradPlus",
+    "Npo",
     "PublishedNablaTau",
     "Retrain",
+    "Rmu",
     "SalUn",
     "Scrub",
     "ScrubR",
     "SelectiveSynapticDampening",
+    "SimNpo",
     "Sisa",
+    "TaskVector",
+    "Undial",
     "Unsir",
     "find_method",
     "find_preset",
@@ -91,6 +107,14 @@ METHODS: dict[str, type[Method]] = {
         Ct,
         Unsir,
         Sisa,
+        GradAscent,
+        GradDiff,
+        Npo,
+        SimNpo,
+        Rmu,
+        IdkDpo,
+        Undial,
+        TaskVector,
     )
 }
 """Every method of this package by name."""

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from nablatau.data import Request
-from nablatau.errors import RequestError, SettingsError
+from nablatau.errors import ObjectiveError, RequestError, SettingsError
 from nablatau.loading import Loader
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
@@ -25,7 +25,7 @@ from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, isolated_randomness, move, random_generator
 from nablatau.training import History, Mode, trainable_parameters
 
-Need = Literal["recipe", "outputs", "classes", "class request", "convolutions"]
+Need = Literal["recipe", "outputs", "classes", "class request", "convolutions", "tokens", "alternatives"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +233,18 @@ class Method(ABC):
                 f"{self.name} works with class labels, and this objective is {objective.kind}. Use "
                 "Objective.classification(), or another method."
             )
+        if "tokens" in self.needs and not objective.has_tokens:
+            raise SettingsError(
+                f"{self.name} works on what a model says of each token, and this objective is {objective.kind}. Use "
+                "Objective.causal_lm() or .token_classification(), or npo, which needs losses alone."
+            )
+        if "alternatives" in self.needs:
+            try:
+                objective.alternative(objective.collate([request.forget_set[0]]))
+            except ObjectiveError as error:
+                raise SettingsError(
+                    f"{self.name} teaches other answers to the forget set's questions: {error}"
+                ) from error
         if "convolutions" in self.needs and not any(isinstance(module, nn.Conv2d) for module in model.modules()):
             raise SettingsError(
                 f"{self.name} works on the kernels of two-dimensional convolutions, and this model has none. Use "

@@ -73,8 +73,13 @@ def check_divergence(name: str, objective: Objective) -> None:
     """Refuse an objective whose outputs are no distributions.
 
     Raises:
-        SettingsError: the objective is regression.
+        SettingsError: the objective is regression, or has many distributions an example.
     """
+    if objective.has_tokens:
+        raise SettingsError(
+            f"{name} compares two models' probabilities of an example's classes, and this objective is "
+            f"{objective.kind}, with a distribution for each token. Use undial, or npo, which needs losses alone."
+        )
     if objective.kind == "regression":
         raise SettingsError(
             f"{name} compares the probabilities that two models give, and a regression's outputs are none. Use "

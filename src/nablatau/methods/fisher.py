@@ -94,7 +94,7 @@ def fisher_terms(objective: Objective, model: nn.Module, batch: Batch, size: int
         batch: B examples.
         size: B.
     """
-    if not objective.has_outputs:
+    if not objective.has_outputs or objective.has_tokens:
         loss_B = objective.loss(model, batch, size)
         return Terms(loss_B[:, None], torch.ones_like(loss_B[:, None]), loss_B)
     outputs = objective.outputs(model, batch)

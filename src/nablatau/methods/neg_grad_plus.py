@@ -14,7 +14,6 @@ Where we differ from the authors' code, and why:
   `mode` says otherwise, as in every method here: a batch of forget records alone would shift them.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from nablatau.errors import SettingsError
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.schedule import check_batch_norm
-from nablatau.methods.steps import passes, sgd, take_steps
+from nablatau.methods.steps import beside, passes, sgd, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
 from nablatau.training import Step, batch_mean
 
@@ -81,16 +80,10 @@ class NegGradPlus(Method):
         retain = job.loader(request.retain_set, self.retain_batch_size, "retain batches", mode=self.mode)
         forget = job.loader(request.forget_set, self.forget_batch_size, "forget batches", mode=self.mode)
 
-        def steps() -> Iterator[Step]:
-            descent = passes("retain", retain, self.epochs, self.learning_rate)
-            for step, forget_batch in zip(descent, forget.forever(), strict=False):
-                step.batches["forget"] = forget_batch
-                yield step
-
         return take_steps(
             model,
             job,
-            steps(),
+            beside(passes("retain", retain, self.epochs, self.learning_rate), "forget", forget),
             step_loss,
             sgd(model, momentum=0.0, weight_decay=0.0),
             total=self.epochs * len(retain),

@@ -294,7 +294,7 @@ def _tensor_of(output: Any) -> Tensor:
 
 
 def mean_probability(logits_SBC: Tensor) -> Tensor:
-    """log of the mean over shards of the softmax: (B, C), of which the softmax is that mean."""
+    """log of the mean over shards of the softmax: (B, C), of which the softmax is that mean; of tokens (B, T, V)."""
     return functional.log_softmax(logits_SBC, dim=-1).logsumexp(dim=0) - math.log(len(logits_SBC))
 
 
@@ -312,5 +312,7 @@ MEANS: dict[str, Callable[[Tensor], Tensor]] = {
     "single-label": mean_probability,
     "multi-label": mean_label_probability,
     "regression": mean_prediction,
+    "causal-lm": mean_probability,
+    "token-classification": mean_probability,
 }
 """From the members' outputs to the ensemble's, by kind of objective."""

@@ -2,18 +2,32 @@
 
 None of it belongs to one paper. A method's own file says which losses its steps have.
 
-Shapes: B examples in a batch, C classes.
+Shapes: N records, B examples in a batch, C classes.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from nablatau.batches import Batch
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job
-from nablatau.training import Mode, Step, StepLoss, batch_mean, linear_decay, run_steps, trainable_parameters
+from nablatau.records import Records
+from nablatau.runtime import sum_over_processes
+from nablatau.training import (
+    Mode,
+    Step,
+    StepLoss,
+    batch_mean,
+    in_mode,
+    linear_decay,
+    run_steps,
+    trainable_parameters,
+)
 
 
 def take_steps(
@@ -82,6 +96,19 @@ def passes(
             yield Step({part: batch}, rate, {"epoch": float(epoch)})
 
 
+def beside(steps: Iterator[Step], part: str, loader: Loader) -> Iterator[Step]:
+    """The steps, each with a batch of another part beside its own; these go round, each round in a fresh order.
+
+    Args:
+        steps: each with a batch of a first part.
+        part: what the other batches are called, such as "forget".
+        loader: over the records of that part.
+    """
+    for step, batch in zip(steps, loader.forever(), strict=False):
+        step.batches[part] = batch
+        yield step
+
+
 def repair(
     model: nn.Module,
     job: Job,
@@ -127,3 +154,84 @@ def teacher_outputs(teacher: nn.Module, job: Job, batch: RecordBatch) -> Tensor:
     """What a frozen model says of a batch, without gradient: logits_BC."""
     with torch.no_grad():
         return job.objective.outputs(teacher, batch.data)
+
+
+# ---------------------------------------------------------------------- the original as it was
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The original as it was before any step: a frozen copy, or the model itself with its adapter switched off.
+
+    Attributes:
+        model: to be asked.
+        adapter_off: a context in which it answers as the original did.
+    """
+
+    model: nn.Module
+    adapter_off: Callable[[], AbstractContextManager[None]]
+
+    @contextmanager
+    def asked(self) -> Iterator[nn.Module]:
+        """The model as it was, in eval mode and without gradient."""
+        with self.adapter_off(), in_mode(self.model, "eval"), torch.no_grad():
+            yield self.model
+
+
+def reference_of(model: nn.Module, job: Job) -> Reference:
+    """What answers as the model does now, whatever becomes of it: its own base where that will do, else a copy.
+
+    It will do where the model has a context manager `disable_adapter`, as PEFT's models have, where some weights (the
+    base's) are frozen, and where the adapter adds nothing yet, so that a forget record's outputs are the same, bit for
+    bit, with and without it. An adapter that holds what the original learned is such that its base is not the original.
+
+    Args:
+        model: about to be changed in place.
+        job: with the request.
+    """
+    off = getattr(model, "disable_adapter", None)
+    frozen = any(not parameter.requires_grad for parameter in model.parameters())
+    if off is not None and frozen and _adds_nothing(model, job, off):
+        return Reference(model, off)
+    return Reference(frozen_copy(model), nullcontext)
+
+
+def _adds_nothing(model: nn.Module, job: Job, off: Callable[[], AbstractContextManager[None]]) -> bool:
+    batch = next(iter(job.loader(job.request.forget_set.subset([0]), 1)))
+    objective = job.objective
+
+    def ask() -> Tensor:
+        if objective.has_outputs:
+            return objective.outputs(model, batch.data)
+        return objective.loss(model, batch.data, batch.size)
+
+    with in_mode(model, "eval"), torch.no_grad(), job.runtime.autocast(job.device):
+        with_it = ask()
+        with off():
+            return torch.equal(with_it, ask())
+
+
+def summed_losses(
+    model: nn.Module, job: Job, records: Records, batch_size: int, of: Callable[[Batch], Batch] = lambda batch: batch
+) -> Tensor:
+    """−log of the probability that a model gives each record, in eval mode: of tokens the sum over them, losses_N.
+
+    Asked once before any step, it makes a second model in memory needless.
+
+    Args:
+        model: its mode is put back.
+        job: with the objective.
+        records: N records.
+        batch_size: examples in a batch.
+        of: from a batch to the one that is asked about.
+    """
+    loader, total = job.loader(records, batch_size), torch.zeros(len(records), device=job.device)
+    with in_mode(model, "eval"), torch.no_grad(), job.runtime.autocast(job.device):
+        for batch in loader:
+            data = of(batch.data)
+            sums_B = job.objective.summed(job.objective.loss(model, data, batch.size), data)
+            if batch.weight:
+                total = total.to(torch.promote_types(total.dtype, sums_B.dtype))
+                total[batch.rows.to(job.device)] = sums_B.to(total.dtype)
+    job.history.scored_samples += len(records)
+    return sum_over_processes(total)
