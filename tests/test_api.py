@@ -48,7 +48,8 @@ def test_a_saved_folder_holds_weights_record_report_and_salt(
     assert record["model_before"] == weights_digest(model)
     reloaded = load_weights(small_network(seed=99), folder / "model.safetensors")
     assert record["model_after"] == weights_digest(reloaded) == weights_digest(forgotten.model)
-    assert record["method"]["learning_rate"] == 1e-3
+    assert record["method"]["turn"] == 0.08
+    assert record["notes"] == forgotten.history.notes
     assert record["seed"] == 3
     assert record["request"]["forget"] == 18
     assert record["versions"]["torch"] == torch.__version__
@@ -120,7 +121,7 @@ def test_the_page_is_self_contained_and_says_the_answer_first(
     assert "<script" not in page
     body = page[page.index("<body>") :]
     assert body.index(str(evaluation.verdict.word)) < body.index("<table>")
-    for needed in ("forgotten", "unseen", "τ", "α", "What this does not show", "torch", "share of retraining"):
+    for needed in ("forgotten", "unseen", "What was done", "What this does not show", "torch", "share of retraining"):
         assert needed in checker.text
     assert page.count("<svg") == 5
     assert len(page) < 600_000

@@ -159,7 +159,7 @@ def loss_histograms(evidence: Evidence) -> str:
 
 
 def run_curves(history: History) -> str:
-    """Loss on forget and retain batches, τ, and α of each step.
+    """Loss on forget and retain batches, τ, what forgotten records lack to their targets, and α or the rate, by step.
 
     Args:
         history: of a method.
@@ -176,19 +176,27 @@ def run_curves(history: History) -> str:
         curves = [("forget_loss", "forget loss", FORGOTTEN), ("retain_loss", "retain loss", RETAINED)]
         if not any(name in columns for name, _, _ in curves):
             curves = [("loss", "loss", RETAINED)]
-        for name, label, colour in [*curves, ("tau", "τ (unseen loss)", HOLDOUT)]:
+        targets = [
+            ("tau", "τ (unseen loss)", HOLDOUT),
+            ("shortfall", "forgotten records below their targets", FORGOTTEN),
+        ]
+        for name, label, colour in [*curves, *targets]:
             if name in columns:
                 axis.plot(columns["step"], columns[name], color=colour, label=label, lw=1.2)
         axis.set_xlabel("step")
         axis.set_ylabel("mean loss of the batch")
-        if "alpha" in columns:
+        right = {"alpha": "α", "heat": "learning rate"}
+        for name, label in right.items():
+            if name not in columns:
+                continue
             twin = axis.twinx()
-            twin.plot(columns["step"], columns["alpha"], color=PUSH, label="α (right)", lw=1, ls="--")
+            shown = columns["learning_rate" if name == "heat" else name]
+            twin.plot(columns["step"], shown, color=PUSH, label=f"{label} (right)", lw=1, ls="--")
             twin.set_ylim(0, None)
             twin.spines["right"].set_visible(True)
-            twin.set_ylabel("α")
+            twin.set_ylabel(label)
         figure.legend(loc="outside upper center", ncols=4, frameon=False)
-        return svg_of(figure, "Curves of forget loss, retain loss, tau and alpha over the steps")
+        return svg_of(figure, "Curves of the losses, their targets, and alpha or the learning rate over the steps")
 
 
 def _histogram(axis: Axes, losses: Array, edges: Array, colour: str, label: str) -> None:
