@@ -96,6 +96,9 @@ class NablaTau(Method):
         for name in ("heat", "push", "visits"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} must be 0 or more, not {getattr(self, name)!r}.")
+        for name in ("passes", "turn", "heat", "push", "visits"):
+            if not math.isfinite(getattr(self, name)):
+                raise SettingsError(f"{name} must be finite, not {getattr(self, name)!r}.")
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         plan = _Plan.of(self, job)
@@ -209,9 +212,11 @@ def loss_of_utility(before_M: Tensor, after_M: Tensor) -> str:
         before_M, after_M: of each unseen record, the higher the better: right or wrong, or minus its loss.
     """
     change_M = after_M - before_M
-    correct = bool(((before_M == 0) | (before_M == 1)).all())
+    if len(change_M) < 2:
+        return ""
+    correct = all(bool(((each == 0) | (each == 1)).all()) for each in (before_M, after_M))
     tolerated = TOLERATED_LOSS_OF_ACCURACY if correct else 0.05 * float(before_M.std())
-    if len(change_M) < 2 or float(change_M.mean() + 2.326 * change_M.std() / math.sqrt(len(change_M))) >= -tolerated:
+    if float(change_M.mean() + 2.326 * change_M.std() / math.sqrt(len(change_M))) >= -tolerated:
         return ""
     what = "accuracy" if correct else "mean loss"
     first, last = (float(each.mean()) if correct else -float(each.mean()) for each in (before_M, after_M))
