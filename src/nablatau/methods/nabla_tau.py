@@ -58,6 +58,10 @@ TOLERATED_LOSS_OF_ACCURACY = 0.01
 """On unseen records; what exceeds it with 99 % confidence fails a run. Two retrained models differ by as much."""
 FEW_UNSEEN = 30
 """Unseen records below which targets are coarse, and a loss of utility is hard to see."""
+UNKNOWN_QUALITY = (
+    "whether quality was kept is not known, for want of unseen records of classes that stay: pass a larger holdout set, "
+    "for a class request with holdout_labels."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +180,7 @@ class NablaTau(Method):
             f"{halfway_F.mean():.3g} half-way, {after_F.mean():.3g} at the end, where their targets averaged "
             f"{target_N[plan.retain_count :].mean():.3g} and unseen records had {unseen:.3g} before. It stopped after "
             f"{plan.steps} steps, {plan.passes:.3g} passes over the retained records, as planned from their number; "
-            "quality on unseen records was kept."
+            + ("quality on unseen records was kept." if len(before.utility) > 1 else UNKNOWN_QUALITY)
         )
 
 
