@@ -59,8 +59,8 @@ TOLERATED_LOSS_OF_ACCURACY = 0.01
 FEW_UNSEEN = 30
 """Unseen records below which targets are coarse, and a loss of utility is hard to see."""
 UNKNOWN_QUALITY = (
-    "whether quality was kept is not known, for want of unseen records of classes that stay: pass a larger holdout set, "
-    "for a class request with holdout_labels."
+    "whether quality was kept is not known, for want of unseen records of classes that stay: pass a larger holdout "
+    "set, for a class request with holdout_labels."
 )
 
 
