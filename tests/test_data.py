@@ -235,6 +235,24 @@ def test_classes_are_compared_with_unseen_records_of_the_same_classes() -> None:
     assert everything.tolist() == list(range(20))
 
 
+def test_which_holdout_records_a_model_without_the_forget_set_should_know() -> None:
+    train, holdout = random_set(30, 1), random_set(40, 2)
+    labels = holdout.tensors[1].numpy()
+    request = TrainingData(train, holdout).forget_class(0, 2)
+    half = labels[request.holdout_set.positions]
+    assert request.holdout_gone is not None
+    assert request.holdout_gone.tolist() == np.flatnonzero(half != 1).tolist()
+    assert request.holdout_kept.tolist() == np.flatnonzero(half == 1).tolist()
+    assert request.for_methods().holdout_kept.tolist() == request.holdout_kept.tolist()
+    ages = ["old" if i % 3 else "young" for i in range(30)]
+    unknown = TrainingData(train, holdout, labels=ages).forget_class("old")
+    assert (unknown.holdout_gone, unknown.holdout_kept.tolist()) == (None, [])
+    known = TrainingData(train, holdout, labels=ages, holdout_labels=["old"] * 10 + ["young"] * 30).forget_class("old")
+    assert known.holdout_kept.tolist() == np.flatnonzero(known.holdout_set.positions >= 10).tolist()
+    for every in (TrainingData(train, holdout).forget_ids([1]), TrainingData(train, holdout).forget_fraction(0.2)):
+        assert (every.holdout_gone, every.holdout_kept.tolist()) == (None, list(range(20)))
+
+
 def test_arrays_of_objects_are_hashed_by_what_they_hold() -> None:
     def records() -> list[Any]:
         return [(np.array([f"name {i}", i], dtype=object), 0) for i in range(5)]

@@ -1,9 +1,12 @@
 """Batches: where their examples stand, how rows are read, and means over them."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import ConcatDataset
 
 from nablatau import Objective
 from nablatau.loading import Loader, select_rows
@@ -47,3 +50,39 @@ def test_the_mean_of_outputs_is_the_mean_of_the_batch(objective: Objective, mode
     inputs, targets = batch.data
     found = mean_of_outputs(objective, model(inputs), targets, batch)
     assert torch.equal(found, batch_mean(objective, model, batch))
+
+
+def plain_loader(records: Records, objective: Objective) -> Loader:
+    return Loader(records, objective, batch_size=4, device=torch.device("cpu"))
+
+
+def as_tensors(source: Records) -> Any:
+    return source.dataset
+
+
+def read_one_by_one(source: Records) -> Any:
+    return ConcatDataset([source.dataset])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("form", [as_tensors, read_one_by_one])
+def test_batches_of_any_rows(objective: Objective, form: Any) -> None:
+    """Rows may repeat, and batches may have any size, whatever the loader's own; its own passes go on as before."""
+    source = Records.all_of(random_set(23, 1))
+    records = Records.all_of(form(source)).subset(np.arange(20)[::-1])
+    loader = plain_loader(records, objective)
+    wanted = [[3, 3, 0], [19], [7, 2, 5, 11, 13, 17]]
+    for _ in range(2):
+        found = list(loader.batches_of([torch.tensor(rows) for rows in wanted]))
+        assert [batch.positions for batch in found] == wanted
+        for batch in found:
+            assert torch.equal(batch.data[0], torch.stack([records[position][0] for position in batch.positions]))
+            assert (batch.size, batch.whole_size, batch.weight) == (len(batch.rows), len(batch.rows), 1 / batch.size)
+            assert batch.records is records
+    assert [batch.positions for batch in loader] == [list(range(i, i + 4)) for i in range(0, 20, 4)]
+
+
+def test_of_no_rows_and_of_no_records_there_are_no_batches(objective: Objective) -> None:
+    records = Records.all_of(random_set(5, 1))
+    assert list(plain_loader(records, objective).batches_of([])) == []
+    nothing = plain_loader(records.subset([]), objective)
+    assert (list(nothing), len(nothing)) == ([], 0)

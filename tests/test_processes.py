@@ -33,6 +33,7 @@ found = {}
 recipe = Recipe(epochs=2, learning_rate=0.1, batch_size=5, build=lambda: small_network(seed=4, dtype=wide))
 of_class = TrainingData(random_set(61, 1, wide), random_set(31, 2, wide)).forget_class(1)
 settings = {
+    "nabla_tau": {"batch_size": 5, "least_records": 100},
     "nabla_tau_paper": {"batch_size": 5, "alpha": 0.9, "learning_rate": 1e-2},
     "finetune": {"batch_size": 5},
     "neg_grad": {"batch_size": 5},
@@ -73,7 +74,8 @@ for name, chosen in settings.items():
     losses = Objective.causal_lm() if name in on_texts else objective
     done = METHODS[name](**chosen).unlearn(start, asked, losses, seed=2, recipe=known)
     found[name] = torch.nn.utils.parameters_to_vector(done.model.parameters()).detach()
-    for column in {"loss", "retain_loss", "forget_loss", "forget_term", "tau"} & done.history.columns.keys():
+    recorded = {"loss", "retain_loss", "forget_loss", "forget_term", "tau", "heat", "shortfall"}
+    for column in recorded & done.history.columns.keys():
         found[f"{name} {column}"] = torch.tensor(done.history.columns[column])
     found[f"{name} samples"] = torch.tensor([done.history.trained_samples, done.history.scored_samples])
 trained = train(recipe, Records.all_of(random_set(61, 1, wide)), objective, seed=0)

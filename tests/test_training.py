@@ -12,11 +12,11 @@ from torch.utils.data import Dataset, TensorDataset
 from nablatau import Finetune, Objective, PublishedNablaTau, Recipe, Runtime, TrainingData
 from nablatau.errors import NonFiniteLossError, ObjectiveError, SettingsError
 from nablatau.fingerprints import weights_digest
-from nablatau.loading import Loader, resident
+from nablatau.loading import Loader, RecordBatch, resident
 from nablatau.recipes import train
 from nablatau.records import Records
 from nablatau.runtime import isolated_randomness, random_generator
-from nablatau.training import in_mode, linear_decay, mean_loss
+from nablatau.training import History, Step, in_mode, linear_decay, mean_loss, run_steps, values_of
 from small import random_set, small_network
 
 RECIPE = Recipe(epochs=3, learning_rate=0.1, batch_size=16, build=lambda: small_network(batch_norm=True))
@@ -101,6 +101,68 @@ def test_mean_loss_is_the_mean_over_examples_and_not_over_batches(objective: Obj
     for batch_size in (4, 23):
         loader = Loader(records, objective, batch_size=batch_size, device=torch.device("cpu"))
         assert mean_loss(model, loader, Runtime()) == pytest.approx(whole.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [4, 23])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_a_value_of_each_record_in_the_order_of_the_records(
+    objective: Objective, batch_size: int, shuffled: bool
+) -> None:
+    model, records = small_network(batch_norm=True).train(), Records.all_of(random_set(30, 1)).subset(range(25, 2, -1))
+    loader = Loader(
+        records,
+        objective,
+        batch_size=batch_size,
+        device=torch.device("cpu"),
+        generator=random_generator(0, "order") if shuffled else None,
+    )
+    statistics = statistics_of(model)
+
+    def largest(model: nn.Module, batch: RecordBatch) -> torch.Tensor:
+        assert not torch.is_grad_enabled()
+        return model(batch.data[0]).max(dim=1).values
+
+    found = values_of(model, loader, Runtime(), largest)
+    assert model.training
+    assert (found.dtype, found.shape) == (torch.float64, (23,))
+    assert all(torch.equal(*pair) for pair in zip(statistics, statistics_of(model), strict=True))
+    model.eval()
+    for value, position in zip(found, range(23), strict=True):
+        assert value.item() == pytest.approx(model(records[position][0][None]).max().item(), rel=1e-5)
+
+
+def test_values_may_be_answers_and_records_may_be_none(objective: Objective) -> None:
+    records = Records.all_of(random_set(9, 1))
+    for chosen in (records, records.subset([])):
+        loader = Loader(chosen, objective, batch_size=4, device=torch.device("cpu"))
+        found = values_of(small_network(), loader, Runtime(), lambda _, batch: batch.data[1] == 2)
+        assert found.tolist() == [float(chosen[i][1] == 2) for i in range(len(chosen))]
+
+
+def test_a_group_with_a_scale_takes_that_many_times_the_rate(objective: Objective) -> None:
+    model = small_network()
+    before = [each.detach().clone() for each in model.parameters()]
+    first, *others = model.parameters()
+    optimizer = torch.optim.SGD([{"params": [first], "scale": 0.25}, {"params": others}], lr=9.0)
+    (batch,) = Loader(Records.all_of(random_set(9, 1)), objective, batch_size=9, device=torch.device("cpu"))
+
+    def step_loss(model: nn.Module, step: Step) -> dict[str, torch.Tensor]:
+        return {"loss": sum((each.sum() for each in model.parameters()), torch.zeros(()))}
+
+    run_steps(
+        model,
+        [Step({"train": batch}, 0.5), Step({"train": batch}, 0.1)],
+        step_loss,
+        optimizer,
+        runtime=Runtime(),
+        device=torch.device("cpu"),
+        mode="eval",
+        history=(history := History()),
+        total=2,
+    )
+    for old, new, scale in zip(before, model.parameters(), [0.25, 1.0, 1.0, 1.0], strict=True):
+        assert torch.allclose(old - new, torch.full_like(old, 0.6 * scale), atol=1e-6)
+    assert history.columns["learning_rate"] == [0.5, 0.1]
 
 
 def test_every_module_gets_its_own_mode_back() -> None:

@@ -81,8 +81,8 @@ def split_into_batches(order_N: Tensor, batch_size: int, merge_single: bool) -> 
         batch_size: examples in a batch; the last may be smaller.
         merge_single: join a last batch of one record to the one before: BatchNorm cannot train on one record.
     """
-    wholes = list(torch.split(order_N, batch_size))
-    if merge_single and len(wholes[-1]) == 1 < batch_size and len(wholes) > 1:
+    wholes = list(torch.split(order_N, batch_size)) if len(order_N) else []
+    if merge_single and len(wholes) > 1 and len(wholes[-1]) == 1 < batch_size:
         wholes[-2:] = [torch.cat(wholes[-2:])]
     return wholes
 
@@ -139,6 +139,8 @@ class Loader:
         Args:
             rows: for each batch, positions in the loader's records, the same in every process.
         """
+        if not rows:
+            return
         pieces = [_own_piece(whole) for whole in rows]
         read = self._read([own for own, *_ in pieces], [size for _, size, *_ in pieces])
         for (own, size, whole_size, weight), data in zip(pieces, read, strict=True):

@@ -63,6 +63,10 @@ EXPLAINED = (
 )
 FEW_UNSEEN = 30
 """Unseen records below which targets are coarse, and a loss of utility is hard to see."""
+UNKNOWN_QUALITY = (
+    "whether quality was kept is not known, for want of unseen records of classes that stay: pass a larger holdout "
+    "set, for a class request with holdout_labels."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +105,9 @@ class NablaTau(Method):
         for name in ("heat", "push", "visits"):
             if not getattr(self, name) >= 0:
                 raise SettingsError(f"{name} must be 0 or more, not {getattr(self, name)!r}.")
+        for name in ("passes", "turn", "heat", "push", "visits"):
+            if not math.isfinite(getattr(self, name)):
+                raise SettingsError(f"{name} must be finite, not {getattr(self, name)!r}.")
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         plan = _Plan.of(self, job)
@@ -180,7 +187,7 @@ class NablaTau(Method):
             f"{halfway_F.mean():.3g} half-way, {after_F.mean():.3g} at the end, where their targets averaged "
             f"{target_N[plan.retain_count :].mean():.3g} and unseen records had {unseen:.3g} before. It stopped after "
             f"{plan.steps} steps, {plan.passes:.3g} passes over the retained records, as planned from their number; "
-            "quality on unseen records was kept."
+            + ("quality on unseen records was kept." if len(before.utility) > 1 else UNKNOWN_QUALITY)
         )
 
 
@@ -216,9 +223,11 @@ def loss_of_utility(before_M: Tensor, after_M: Tensor) -> str:
         before_M, after_M: of each unseen record, the higher the better: right or wrong, or minus its loss.
     """
     change_M = after_M - before_M
-    correct = bool(((before_M == 0) | (before_M == 1)).all())
+    if len(change_M) < 2:
+        return ""
+    correct = all(bool(((each == 0) | (each == 1)).all()) for each in (before_M, after_M))
     tolerated = TOLERATED_LOSS_OF_ACCURACY if correct else 0.05 * float(before_M.std())
-    if len(change_M) < 2 or float(change_M.mean() + 2.326 * change_M.std() / math.sqrt(len(change_M))) >= -tolerated:
+    if float(change_M.mean() + 2.326 * change_M.std() / math.sqrt(len(change_M))) >= -tolerated:
         return ""
     what = "accuracy" if correct else "mean loss"
     first, last = (float(each.mean()) if correct else -float(each.mean()) for each in (before_M, after_M))
