@@ -72,12 +72,13 @@ def batch_sizes() -> Grid:
 
 
 def per_record() -> Grid:
-    """Sixteen shadow pipelines for each request and seed: U-LiRA sees each record beside itself."""
+    """Sixteen shadow pipelines for each seed: U-LiRA sees each record beside itself. With the recovery checks."""
     return replace(
         DEVELOPMENT,
         tasks=("digits_noisy",),
-        requests=("random:0.15", "random:0.3"),
+        requests=("random:0.3",),
         methods=("nabla_tau", "nabla_tau_paper", "finetune", "retrain"),
         training_seeds=SEEDS[:3],
         shadows=16,
+        recovery=True,
     )

@@ -57,6 +57,19 @@ def test_small_tasks_are_learned_and_forgotten(name: str) -> None:
         assert abs(last.values["unlearned"].value - last.values["original"].value) < 0.03
 
 
+def test_the_marks_are_where_they_are_said_to_be() -> None:
+    """Two thirds of one class in training, all of the test set, and nothing of the holdout set."""
+    project, corners = TASKS["digits_marked"](), [0, 7]
+    assert project.groups is not None
+    marked = np.array([group == "marked" for group in project.groups])
+    pixels, labels = project.train_set.tensors  # type: ignore[attr-defined]
+    assert ((pixels[:, corners] == 1).all(dim=1).numpy() == marked).all()
+    assert set(labels[torch.from_numpy(marked)].tolist()) == {3}
+    assert 0.5 < marked.sum() / int((labels == 3).sum()) < 0.85
+    assert (project.test_set.tensors[0][:, corners] == 1).all()  # type: ignore[union-attr]
+    assert not (project.holdout_set.tensors[0][:, corners] == 1).any()  # type: ignore[union-attr]
+
+
 def test_splits_are_disjoint_and_the_same_for_all() -> None:
     parts = shuffled_parts(100, [50, 20, 30])
     assert sorted(np.concatenate(parts).tolist()) == list(range(100))
