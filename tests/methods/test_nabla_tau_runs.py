@@ -108,7 +108,7 @@ def test_of_a_class_request_the_classes_that_stay_are_judged() -> None:
     assert account.endswith("quality on unseen records was kept.")
     assert accuracy(model, request.forget_set) > 0.7 > 0.1 > accuracy(done.model, request.forget_set)
     before, after = ((each(inputs).argmax(dim=1) == labels).double() for each in (model, done.model))
-    assert loss_of_utility(before, after)
+    assert loss_of_utility(before, after, 0.0)
     kept = torch.from_numpy(request.holdout_kept)
     wrecking = changed_in_training(lambda _, logits: -logits)
     wrecked = NablaTau(heat=GRADUAL, **QUICK).unlearn(model, request, wrecking)
@@ -144,11 +144,11 @@ def answers(right: int, wrong: int) -> Tensor:
     ],
 )
 def test_a_loss_of_accuracy(before: Tensor, after: Tensor, worse: bool) -> None:
-    assert bool(loss_of_utility(before, after)) == worse
+    assert bool(loss_of_utility(before, after, 0.0)) == worse
 
 
 def test_a_loss_of_accuracy_in_words() -> None:
-    found = loss_of_utility(answers(90, 10), answers(60, 40))
+    found = loss_of_utility(answers(90, 10), answers(60, 40), 0.0)
     assert found == "accuracy on 100 unseen records went from 0.900 to 0.600"
 
 
@@ -156,17 +156,17 @@ def test_a_rise_of_loss() -> None:
     before = -torch.rand(400, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     noise = 0.1 * torch.randn(400, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     spread = float(before.std())
-    assert loss_of_utility(before, before - 0.04 * spread) == ""
-    assert loss_of_utility(before, before + spread + noise) == ""
-    assert loss_of_utility(before, before - 0.051 * spread - noise + noise.mean()) == ""
-    found = loss_of_utility(before, before - 0.2 * spread + noise)
+    assert loss_of_utility(before, before - 0.04 * spread, 0.0) == ""
+    assert loss_of_utility(before, before + spread + noise, 0.0) == ""
+    assert loss_of_utility(before, before - 0.051 * spread - noise + noise.mean(), 0.0) == ""
+    found = loss_of_utility(before, before - 0.2 * spread + noise, 0.0)
     assert found.startswith(f"mean loss on 400 unseen records went from {-float(before.mean()):.3f} to ")
-    assert loss_of_utility(before, torch.full_like(before, -math.inf))
-    assert loss_of_utility(before[:1], before[:1] - 9) == ""
+    assert loss_of_utility(before, torch.full_like(before, -math.inf), 0.0)
+    assert loss_of_utility(before[:1], before[:1] - 9, 0.0) == ""
 
 
 def test_a_loss_that_was_nothing_is_no_accuracy() -> None:
-    found = loss_of_utility(torch.zeros(50), -torch.rand(50))
+    found = loss_of_utility(torch.zeros(50), -torch.rand(50), 0.0)
     assert found.startswith("mean loss on 50 unseen records went from")
 
 
@@ -361,3 +361,13 @@ def test_the_size_of_evaluation_batches_changes_nothing() -> None:
 def test_impossible_settings(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         NablaTau(**settings)
+
+
+@pytest.mark.parametrize(("lost", "worse"), [(0.09, False), (0.2, True)])
+def test_fewer_records_may_cost_what_they_cost_any_model(lost: float, worse: bool) -> None:
+    """At 30 % forgotten an error of 0.5 may become 0.5 · 0.7^(−½) = 0.598."""
+    before = (torch.arange(4000) % 2 == 0).double()
+    after = before.clone()
+    after[torch.nonzero(before)[: round(lost * 4000)]] = 0.0
+    assert loss_of_utility(before, after, 0.0)
+    assert bool(loss_of_utility(before, after, 0.3)) == worse
