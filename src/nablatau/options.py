@@ -139,8 +139,8 @@ def check_texts(target: str | None, words: TextWords) -> None:
     missing = [f"--{name}" for name in ("task", "data", "holdout") if name not in given]
     if words.hf is not None and missing:
         raise SettingsError(
-            f"{', '.join(missing)} must be given with --hf: the task is text-classification or multi-label, --data names "
-            "the file of records that the model was trained on, and --holdout one of records that it was not."
+            f"{', '.join(missing)} must be given with --hf: the task is text-classification or multi-label, --data "
+            "names the file of records that the model was trained on, and --holdout one of records that it was not."
         )
 
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from nablatau.errors import SettingsError
 from nablatau.hf.extras import library
-from nablatau.hf.pretrained import Pretrained
+from nablatau.hf.pretrained import Pretrained, quiet
 
 ADAPTERS = "Adapters"
 
@@ -36,7 +36,8 @@ def with_adapter(pretrained: Pretrained, adapter_type: str, rank: int) -> Pretra
         )
     peft = library("peft", ADAPTERS)
     config = peft.LoraConfig(task_type=adapter_type, r=rank, lora_alpha=2 * rank, target_modules="all-linear")
-    model = peft.get_peft_model(pretrained.model, config)
+    with quiet():
+        model = peft.get_peft_model(pretrained.model, config)
     folder = Path(pretrained.source)
     config.base_model_name_or_path = str(folder.resolve()) if folder.is_dir() else pretrained.source
     return Pretrained(

@@ -52,6 +52,11 @@ class Pretrained:
         return self.model.config
 
     @property
+    def has_own_config(self) -> bool:
+        """Whether an adapter came with a config beside it: transformers takes such a folder for a whole model's."""
+        return all((self.folder / name).exists() for name in (ADAPTER_NAME, CONFIG_NAME))
+
+    @property
     def label_numbers(self) -> dict[str, int]:
         """The number of each label's name, in the order of the model's logits."""
         return {str(name): int(number) for number, name in sorted(self.config.id2label.items())}
@@ -175,8 +180,9 @@ def _adapted(folder: Path, source: str, auto_class: str) -> nn.Module:
         config = transformers.AutoConfig.from_pretrained(
             folder if (folder / CONFIG_NAME).exists() else below, trust_remote_code=False
         )
-        model, found = _from_folder(below, auto_class, config=config)
-        with warnings.catch_warnings():
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            torch.manual_seed(0)  # a head that the adapter replaces is random, and stays below it
+            model, found = _from_folder(below, auto_class, config=config)
             warnings.filterwarnings("error", "Found missing adapter keys")
             adapted = peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UserWarning) as error:
@@ -269,13 +275,18 @@ def check_tokenizer(source: str, model: Any, tokenizer: Any) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without transformers' progress bars and reports, which are as they were afterwards."""
+    """Without transformers' progress bars and reports, which are as they were afterwards.
+
+    Nor with what peft's releases up to 0.21 ask of transformers under a name that is going to be another.
+    """
     talk = library("transformers", TEXT_MODELS).utils.logging
     level, bars = talk.get_verbosity(), talk.is_progress_bar_enabled()
     talk.set_verbosity_error()
     talk.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            yield
     finally:
         talk.set_verbosity(level)
         if bars:

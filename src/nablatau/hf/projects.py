@@ -111,7 +111,8 @@ class TextProject:
         try:
             with quiet():
                 model.save_pretrained(folder)  # type: ignore[operator]
-                self.pretrained.config.save_pretrained(folder)
+                if self.pretrained.has_own_config and not merge:
+                    self.pretrained.config.save_pretrained(folder)
                 self.pretrained.tokenizer.save_pretrained(folder)
             (folder / "README.md").write_text(card(self.pretrained, result, evaluation), encoding="utf-8")
         except OSError as error:
