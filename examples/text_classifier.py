@@ -23,8 +23,8 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedTo
 
 from nablatau.tasks.sources import table
 
-TRAIN, UNSEEN, TEST = 2000, 1000, 1000
-EPOCHS, BATCH = 12, 32
+TRAIN, UNSEEN, TEST = 1500, 1000, 1000
+EPOCHS, BATCH = 15, 64
 DOCSTRING = re.compile(r'^\s*(?:def|class) ([a-zA-Z]\w*)[^\n]*:\n\s+"""(.+?)(?:"""|\n\s*\n)', re.MULTILINE | re.DOTALL)
 
 
@@ -60,35 +60,35 @@ def records_of(texts: str) -> list[dict[str, Any]]:
 
 
 def trained_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Up to 4,000 parts of words, learned from the texts."""
+    """Up to 2,000 parts of words, learned from the texts."""
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
     parts = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     parts.normalizer, parts.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=4000, special_tokens=special, show_progress=False)
+    trainer = trainers.WordPieceTrainer(vocab_size=2000, special_tokens=special, show_progress=False)
     parts.train_from_iterator(texts, trainer)
     ends = [(each, parts.token_to_id(each)) for each in ("[CLS]", "[SEP]")]
     parts.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     parts.decoder = decoders.WordPiece()
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=parts, model_max_length=64, **names)
+    return PreTrainedTokenizerFast(tokenizer_object=parts, model_max_length=32, **names)
 
 
 def trained_model(
     records: list[dict[str, Any]], tokenizer: PreTrainedTokenizerFast, names: list[str]
 ) -> BertForSequenceClassification:
-    """A BERT of two layers that knows most of its records by heart."""
+    """A BERT of one layer that knows most of its records by heart."""
     several = "labels" in records[0]
     model = BertForSequenceClassification(
         BertConfig(
-            vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=2, num_attention_heads=4,
-            intermediate_size=128, max_position_embeddings=64, id2label=dict(enumerate(names)),
+            vocab_size=len(tokenizer), hidden_size=64, num_hidden_layers=1, num_attention_heads=4,
+            intermediate_size=128, max_position_embeddings=32, id2label=dict(enumerate(names)),
             label2id={name: number for number, name in enumerate(names)},
             problem_type="multi_label_classification" if several else "single_label_classification",
         )
     )  # fmt: skip
     rows = [[name in each["labels"] for name in names] if several else names.index(each["label"]) for each in records]
     labels = torch.tensor(rows, dtype=torch.float32 if several else torch.int64)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
     for _ in range(EPOCHS):
         for chosen in torch.randperm(len(records)).split(BATCH):
