@@ -31,6 +31,7 @@ LAYERS: list[set[str]] = [
     {"api"},
     {"selftest", "options", "listing"},
     {"bench"},
+    {"hf"},
     {"cli"},
 ]
 """From left to right; parts in one layer do not import each other."""
@@ -38,7 +39,19 @@ LAYERS: list[set[str]] = [
 RANK = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}
 ARRAYS_ALONE = {"statistics", "metrics", "attacks"}
 """Parts that never see a model."""
-OPTIONAL = {"transformers", "peft", "datasets", "dask", "distributed", "mlflow", "optuna", "accelerate"}
+OPTIONAL = {
+    "transformers",
+    "peft",
+    "datasets",
+    "dask",
+    "distributed",
+    "mlflow",
+    "optuna",
+    "accelerate",
+    "tokenizers",
+    "pyarrow",
+    "huggingface_hub",
+}
 FILES = sorted(SOURCE.rglob("*.py"))
 
 

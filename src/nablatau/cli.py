@@ -7,6 +7,7 @@ Exit codes: 0 done · 1 a request, setting, project, data set or file is wrong, 
 Results go to standard output, progress and errors to standard error.
 """
 
+import dataclasses
 import json
 import sys
 from collections.abc import Hashable, Sequence
@@ -15,10 +16,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from nablatau.options import Choice, GridWords, How, method_of, recipe_of, request_of, runtime_of
+from nablatau.options import (
+    Choice,
+    GridWords,
+    How,
+    TextWords,
+    check_texts,
+    method_of,
+    recipe_of,
+    request_of,
+    runtime_of,
+)
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from nablatau.bench import Grid, Workers
+    from nablatau.data import Request
+    from nablatau.hf import TextProject
     from nablatau.methods import Method
     from nablatau.projects import Project
     from nablatau.results import Evaluation
@@ -40,7 +55,9 @@ app = App(
 )
 
 
-Target = Annotated[str, Parameter(help="FILE.py:FUNCTION or MODULE:FUNCTION that returns a Project; or a task's name.")]
+Target = Annotated[
+    str | None, Parameter(help="FILE.py:FUNCTION or MODULE:FUNCTION that returns a Project; or a task's name.")
+]
 
 
 @app.command
@@ -53,19 +70,21 @@ def demo(*, out: Path | None = None, how: How | None = None) -> None:
     how = how or How()
     folder = out or _free_folder("nablatau-demo")
     choice = Choice(fraction=0.15)
-    _forget("digits", choice, method_of(None, None, None), folder, 2, how)
+    _forget("digits", TextWords(), choice, method_of(None, None, None), folder, 2, how)
 
 
 @app.command
 def forget(
-    target: Target,
+    target: Target = None,
     *,
     out: Path,
+    texts: TextWords | None = None,
     choice: Choice | None = None,
     method: str | None = None,
     preset: str | None = None,
     batch_size: int | None = None,
     tier: Tier = 1,
+    merge: Annotated[bool, Parameter(negative="")] = False,
     how: How | None = None,
 ) -> None:
     """Make a model forget, and write weights, record and report into a new folder.
@@ -77,15 +96,19 @@ def forget(
         batch_size: examples in a batch; the method's own unless given.
         tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe;
             3 also 16 shadow pipelines.
+        merge: of a Hugging Face model with an adapter, save the whole model, the adapter worked into it.
     """
-    _forget(target, choice or Choice(), method_of(method, preset, batch_size), out, tier, how or How())
+    words = texts or TextWords()
+    made_by = method_of(method, preset, batch_size)
+    _forget(target, words, choice or Choice(), made_by, out, tier, how or How(), merge=merge)
 
 
 @app.command
 def evaluate(
-    target: Target,
+    target: Target = None,
     *,
     weights: Path,
+    texts: TextWords | None = None,
     choice: Choice | None = None,
     reference: Path | None = None,
     tier: Tier = 1,
@@ -98,8 +121,8 @@ def evaluate(
     """Show whether given weights have forgotten, whatever made them. The exit code follows the verdict.
 
     Args:
-        weights: .safetensors file of the model that is said to have forgotten.
-        reference: .safetensors file of a model trained from scratch without the records.
+        weights: .safetensors file of the model that is said to have forgotten; of a Hugging Face model, its folder too.
+        reference: the same of a model trained from scratch without the records.
         tier: 1 the model alone; 2 also a reference model, given or retrained by the project's recipe; 3 also 16 shadow
             pipelines that train by the recipe and unlearn by the method.
         method: for tier 3, what made the weights; nabla_tau unless given.
@@ -107,10 +130,8 @@ def evaluate(
         out: file for the report, ending in .html.
         evidence: new folder for the per-example arrays, from which `nablatau report` makes the report again.
     """
-    import copy
-
     from nablatau.api import evaluate as evaluate_models
-    from nablatau.checkpoints import check_free, load_weights
+    from nablatau.checkpoints import check_free
     from nablatau.results import check_page_name
 
     how = how or How()
@@ -118,10 +139,12 @@ def evaluate(
         check_page_name(out)
     if evidence is not None:
         check_free(evidence)
-    project = _project(target, how)
-    request = request_of(project, choice or Choice())
-    unlearned = load_weights(copy.deepcopy(project.model), weights)
-    known = None if reference is None else load_weights(copy.deepcopy(project.model), reference)
+    words = texts or TextWords()
+    opened = _texts(target, words)
+    project = opened.project if opened else _project(target, how)
+    request = _request(project, opened, choice or Choice())
+    unlearned = _with_weights(project, opened, weights)
+    known = None if reference is None else _with_weights(project, opened, reference)
     evaluation = evaluate_models(
         project.model,
         unlearned,
@@ -133,7 +156,7 @@ def evaluate(
         method=method_of(method, preset, None) if tier == 3 else None,
         test_set=project.test_set,
         seed=how.seed,
-        runtime=runtime_of(how),
+        runtime=runtime_of(how, of_texts=opened is not None),
     )
     places = {}
     if evidence is not None:
@@ -296,19 +319,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 # ---------------------------------------------------------------------- from words to settings
 
 
-def _forget(target: str, choice: Choice, method: "Method", out: Path, tier: Tier, how: How) -> None:
+def _forget(
+    target: str | None,
+    words: TextWords,
+    choice: Choice,
+    method: "Method",
+    out: Path,
+    tier: Tier,
+    how: How,
+    *,
+    merge: bool = False,
+) -> None:
     from nablatau.api import evaluate as evaluate_models
     from nablatau.api import forget as forget_records
     from nablatau.checkpoints import whole_folder
 
     with whole_folder(out) as folder:  # made before any work, so that a place that cannot be written is known at once
-        runtime = runtime_of(how)
-        project = _project(target, how)
-        request = request_of(project, choice)
+        opened = _texts(target, words)
+        _check_merge(opened, merge)
+        runtime = runtime_of(how, of_texts=opened is not None)
+        project = opened.project if opened else _project(target, how)
+        request = _request(project, opened, choice)
         recipe = recipe_of(project) if tier > 1 else project.recipe
         result = forget_records(
             project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
         )
+        result = opened.described(result) if opened else result
         evaluation = evaluate_models(
             project.model,
             result,
@@ -320,15 +356,65 @@ def _forget(target: str, choice: Choice, method: "Method", out: Path, tier: Tier
             seed=how.seed,
             runtime=runtime,
         )
-        result.write_into(folder, evaluation)
+        if opened:
+            opened.write_into(folder, result, evaluation, merge=merge)
+        else:
+            result.write_into(folder, evaluation)
     _print(how, evaluation, request.duplicate_ids, {"folder": str(out), "report": str(out / "report.html")})
 
 
-def _project(target: str, how: How) -> "Project":
+def _texts(target: str | None, words: TextWords) -> "TextProject | None":
+    """The Hugging Face model and the texts that the options name; None where a target is named instead."""
+    check_texts(target, words)
+    if words.hf is None:
+        return None
+    from nablatau.hf import Columns, text_project
+
+    columns = Columns(id=words.id_column, text=words.text_column, label=words.label_column, group=words.group_column)
+    return text_project(
+        words.hf,
+        task=str(words.task),
+        train=str(words.data),
+        holdout=str(words.holdout),
+        test=words.test,
+        columns=columns,
+        most_tokens=words.max_tokens,
+        lora_rank=words.lora_rank,
+    )
+
+
+def _check_merge(opened: "TextProject | None", merge: bool) -> None:
+    """Refuse --merge before any work where it means nothing."""
+    from nablatau.errors import SettingsError
+
+    if opened:
+        opened.check_merge(merge)
+    elif merge:
+        raise SettingsError("--merge is for adapters of Hugging Face models: it goes with --hf MODEL. Leave it out.")
+
+
+def _request(project: "Project", opened: "TextProject | None", choice: Choice) -> "Request":
+    """The request that the options ask for; classes of texts by name or number."""
+    if opened:
+        choice = dataclasses.replace(choice, forget_class=opened.class_numbers(choice.forget_class))
+    return request_of(project, choice)
+
+
+def _with_weights(project: "Project", opened: "TextProject | None", place: Path) -> "nn.Module":
+    """The project's model with other weights."""
+    import copy
+
+    from nablatau.checkpoints import load_weights
+
+    return opened.load_weights(place) if opened else load_weights(copy.deepcopy(project.model), place)
+
+
+def _project(target: str | None, how: How) -> "Project":
     """The project of this name, its model trained where it is a task."""
     from nablatau.projects import load_project
     from nablatau.tasks import TASKS
 
+    assert target is not None
     if target in TASKS:
         return TASKS[target]().trained(how.seed, runtime=runtime_of(how))
     return load_project(target, list(TASKS))

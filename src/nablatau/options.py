@@ -53,10 +53,39 @@ class How:
     "Largest norm of the gradient; no clipping unless given."
     workers: int = 0
     "Processes that read data beside the run."
-    evaluation_batch_size: int = 1024
-    "Examples in a forward pass without gradients."
+    evaluation_batch_size: int | None = None
+    "Examples in a forward pass without gradients; 1024, or of texts 64, unless given."
     json: Annotated[bool, Parameter(negative="")] = False
     "Print one JSON object instead of text."
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class TextWords:
+    """A Hugging Face model and the texts it was trained on, in place of TARGET."""
+
+    hf: str | None = None
+    "The model: a folder with weights (safetensors), config and tokenizer, or a name on the hub."
+    task: Literal["text-classification", "multi-label"] | None = None
+    "What it is trained for."
+    data: Path | None = None
+    "Records it was trained on: .jsonl, .csv, .parquet, or a folder that datasets saved."
+    holdout: Path | None = None
+    "Records it was not trained on, from the same source."
+    test: Path | None = None
+    "Records for the evaluation alone."
+    id_column: str | None = None
+    "Column that names a record; positions unless given."
+    text_column: str = "text"
+    "Column of the texts."
+    label_column: tuple[str, ...] = ()
+    "Column of the label (label) or labels (labels); for one column a label, repeat it."
+    group_column: str | None = None
+    "Column that says whom or what a record belongs to, for --forget-group."
+    max_tokens: int | None = None
+    "Tokens of a text that are read; as many as the model takes unless given."
+    lora_rank: int | None = None
+    "Put a LoRA adapter of this rank on the model, which alone is trained, with the head."
 
 
 SEVERAL = Parameter(consume_multiple=True, negative="", show_default=False)
@@ -88,6 +117,31 @@ class GridWords:
         """The fields of a grid; numbers of seeds as seeds from 0."""
         seeds = {name: tuple(range(getattr(self, name))) for name in ("training_seeds", "unlearning_seeds")}
         return dataclasses.asdict(self) | seeds
+
+
+def check_texts(target: str | None, words: TextWords) -> None:
+    """Refuse a command that names no model, two, or texts without what they need.
+
+    Raises:
+        SettingsError: with what to type.
+    """
+    from nablatau.errors import SettingsError
+
+    if (target is None) == (words.hf is None):
+        raise SettingsError(
+            "Say what is to be worked on by exactly one of TARGET (FILE.py:FUNCTION, or a task's name) and --hf MODEL."
+        )
+    given = [each.name for each in dataclasses.fields(words) if getattr(words, each.name) != each.default]
+    if words.hf is None and given:
+        raise SettingsError(
+            f"--{given[0].replace('_', '-')} goes with --hf MODEL. A project says these things itself: leave it out."
+        )
+    missing = [f"--{name}" for name in ("task", "data", "holdout") if name not in given]
+    if words.hf is not None and missing:
+        raise SettingsError(
+            f"{', '.join(missing)} must be given with --hf: the task is text-classification or multi-label, --data "
+            "names the file of records that the model was trained on, and --holdout one of records that it was not."
+        )
 
 
 def request_of(project: "Project", choice: Choice) -> "Request":
@@ -166,13 +220,14 @@ def recipe_of(project: "Project") -> "Recipe":
     return project.recipe
 
 
-def runtime_of(how: How) -> "Runtime":
+def runtime_of(how: How, *, of_texts: bool = False) -> "Runtime":
     from nablatau.runtime import Runtime
 
+    size = how.evaluation_batch_size
     return Runtime(
         device=how.device,
         precision=how.precision,
         clip_norm=how.clip_norm,
         workers=how.workers,
-        evaluation_batch_size=how.evaluation_batch_size,
+        evaluation_batch_size=(64 if of_texts else 1024) if size is None else size,
     )

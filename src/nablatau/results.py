@@ -87,6 +87,14 @@ class Forgotten:
         Raises:
             CheckpointError: a file cannot be written, for instance because the disk is full.
         """
+        self.write_record_into(folder, evaluation)
+        try:
+            save_weights(self.model, folder / WEIGHTS_NAME, {"nablatau_run": self.record["model_after"]})
+        except OSError as error:
+            raise _unwritten(error) from error
+
+    def write_record_into(self, folder: Path, evaluation: "Evaluation | None" = None) -> None:
+        """Write what `save` writes, but for the weights, into a folder that is there; arguments and errors as there."""
         salt = secrets.token_hex(16)
         hashed = {"salted_sha256": salted_digests(self.request.forget_set.ids_at(range(self.forgotten)), salt)}
         record = self.record | {"forget_ids": hashed}
@@ -95,12 +103,11 @@ class Forgotten:
             record["evaluation"] = evaluation.to_json()
         page = render(_page(record, evaluation, self.history))
         try:
-            save_weights(self.model, folder / WEIGHTS_NAME, {"nablatau_run": self.record["model_after"]})
             (folder / "run.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
             (folder / "ids.salt").write_text(salt + "\n", encoding="utf-8")
             (folder / "report.html").write_text(page, encoding="utf-8")
         except OSError as error:
-            raise CheckpointError(f"The run could not be written: {error}. Nothing was kept of it.") from error
+            raise _unwritten(error) from error
 
     @property
     def forgotten(self) -> int:
@@ -210,6 +217,10 @@ class Evaluation:
         with whole_file(file) as part:
             part.write_text(render(_page(self.record, self, self.history)), encoding="utf-8")
         return file
+
+
+def _unwritten(error: OSError) -> CheckpointError:
+    return CheckpointError(f"The run could not be written: {error}. Nothing was kept of it.")
 
 
 def check_page_name(file: Path) -> None:

@@ -1,0 +1,9 @@
+"""Hugging Face models and texts: from a folder and files of records to a project, and back to a folder.
+
+A leaf: the command line alone imports it. transformers, peft, pyarrow and datasets are imported when first needed.
+"""
+
+from nablatau.hf.projects import TextProject, text_project
+from nablatau.hf.tasks import TASKS, Columns
+
+__all__ = ["TASKS", "Columns", "TextProject", "text_project"]

@@ -1,0 +1,129 @@
+"""LoRA adapters through the front door: what is trained, what stays, and what each way of saving gives back."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nablatau
+import small_texts
+from nablatau.errors import CheckpointError, SettingsError
+from nablatau.fingerprints import weights_digest
+from nablatau.hf import Columns, TextProject, text_project
+
+transformers = pytest.importorskip("transformers", reason="the extra `hf` is not installed")
+peft = pytest.importorskip("peft", reason="the extra `hf` is not installed")
+
+STEPS = nablatau.Finetune(batch_size=16, learning_rate=0.02)
+BUILDS = {"bert": small_texts.bert, "llama": small_texts.llama}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Any]:
+    return {
+        "task": "text-classification",
+        "train": small_texts.write_jsonl(tmp_path / "train.jsonl", small_texts.records(48, 1)),
+        "holdout": small_texts.write_jsonl(tmp_path / "unseen.jsonl", small_texts.records(20, 2)),
+        "columns": Columns(id="id"),
+    }
+
+
+def forgotten(texts: TextProject) -> nablatau.Forgotten:
+    request = texts.project.data.forget_ids(["s1-1", "s1-5"])
+    return nablatau.forget(texts.project.model, request, texts.project.objective, method=STEPS)
+
+
+def logits(model: nn.Module, texts: TextProject) -> torch.Tensor:
+    dataset, objective = texts.project.train_set, texts.project.objective
+    with torch.no_grad():
+        return objective.outputs(model.eval(), objective.collate([dataset[row] for row in range(20)]))
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_only_the_adapter_and_the_head_are_trained(name: str, tmp_path: Path, files: dict[str, Any]) -> None:
+    folder = small_texts.save(tmp_path / "model", BUILDS[name]())
+    texts = text_project(str(folder), lora_rank=2, **files)
+    plain = text_project(str(folder), **files)
+    assert torch.equal(logits(texts.project.model, texts), logits(plain.project.model, plain))
+    before = {key: value.clone() for key, value in texts.project.model.state_dict().items()}
+    model = forgotten(texts).model
+    changed = {key for key, value in model.state_dict().items() if not torch.equal(value, before[key])}
+    assert changed
+    assert all("lora_" in key or "modules_to_save" in key for key in changed)
+    assert all(torch.equal(value, before[key]) for key, value in texts.project.model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_saved_as_adapter_and_merged(name: str, tmp_path: Path, files: dict[str, Any]) -> None:
+    folder = small_texts.save(tmp_path / "model", BUILDS[name]())
+    texts = text_project(str(folder), lora_rank=2, **files)
+    result = forgotten(texts)
+    assert "peft" in texts.described(result).record["versions"]
+    found = logits(result.model, texts)
+
+    alone = texts.save(tmp_path / "alone", result)
+    assert (alone / "adapter_model.safetensors").exists()
+    assert not (alone / "model.safetensors").exists()
+    again = text_project(str(alone), **files)
+    assert weights_digest(again.project.model) == result.record["model_after"]
+    by_transformers = transformers.AutoModelForSequenceClassification.from_pretrained(alone)
+    by_transformers.config.pad_token_id = 0  # an adapter is saved without a config
+    assert torch.allclose(logits(by_transformers, texts), found, atol=1e-6)
+
+    whole = texts.save(tmp_path / "whole", result, merge=True)
+    assert not (whole / "adapter_config.json").exists()
+    merged = transformers.AutoModelForSequenceClassification.from_pretrained(whole)
+    assert type(merged).__name__ == type(BUILDS[name]()).__name__
+    assert torch.allclose(logits(merged, texts), found, atol=1e-5)
+    assert weights_digest(result.model) == result.record["model_after"]
+    with pytest.raises(SettingsError, match="has no adapter that could be merged"):
+        text_project(str(whole), **files).save(tmp_path / "again", result, merge=True)
+
+
+def test_a_model_that_was_itself_trained_by_an_adapter(tmp_path: Path, files: dict[str, Any]) -> None:
+    folder = small_texts.save(tmp_path / "model", small_texts.bert())
+    first = text_project(str(folder), lora_rank=2, **files)
+    adapter = first.save(tmp_path / "adapter", forgotten(first))
+    second = text_project(str(adapter), **files)
+    trainable = {key for key, value in second.project.model.named_parameters() if value.requires_grad}
+    assert trainable
+    assert all("lora_" in key or "modules_to_save" in key for key in trainable)
+    saved = second.save(tmp_path / "again", forgotten(second))
+    assert weights_digest(text_project(str(saved), **files).project.model) != weights_digest(second.project.model)
+    with pytest.raises(SettingsError, match="has an adapter already, which will be trained"):
+        text_project(str(adapter), lora_rank=2, **files)
+
+
+def test_an_adapter_whose_head_is_its_own(tmp_path: Path, files: dict[str, Any]) -> None:
+    from nablatau.hf.pretrained import quiet
+
+    below = small_texts.save(tmp_path / "below", small_texts.bert().bert)
+    settings = json.loads((below / "config.json").read_text())
+    two = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 0, "yes": 1}}
+    (below / "config.json").write_text(json.dumps(settings | two))
+    model = small_texts.bert()
+    model.bert.load_state_dict(transformers.AutoModel.from_pretrained(below).state_dict())
+    with quiet():
+        adapted = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules="all-linear"))
+    adapted.peft_config["default"].base_model_name_or_path = str(below)
+    with quiet():
+        adapted.save_pretrained(tmp_path / "adapter")
+    small_texts.tokenizer().save_pretrained(tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match="save the config it was trained with beside it"):
+        text_project(str(tmp_path / "adapter"), **files)
+    model.config.save_pretrained(tmp_path / "adapter")
+    texts = text_project(str(tmp_path / "adapter"), **files)
+    assert torch.allclose(logits(texts.project.model, texts), logits(adapted, texts), atol=1e-6)
+    result = forgotten(texts)
+    saved = text_project(str(texts.save(tmp_path / "out", result)), **files)
+    assert weights_digest(saved.project.model) == result.record["model_after"]
+
+
+@pytest.mark.parametrize("rank", [0, -1])
+def test_a_rank_that_is_none(rank: int, tmp_path: Path, files: dict[str, Any]) -> None:
+    folder = small_texts.save(tmp_path / "model", small_texts.bert())
+    with pytest.raises(SettingsError, match=f"--lora-rank must be 1 or more, not {rank}"):
+        text_project(str(folder), lora_rank=rank, **files)
