@@ -6,7 +6,7 @@ Each scenario has its own measure, for the original, ∇τ (default), ∇τ as p
 
 - wrong labels (digits_noisy): all mislabelled records are forgotten; accuracy on the test set, whose labels are right;
 - bias (digits_marked): all records with the spurious mark are forgotten; accuracy on test images that all carry it;
-- sequence (digits, digits_noisy): ten requests of 1 % of the training set, each on the model and the records that the
+- sequence (digits): ten requests of 1 % of the training set, each on the model and the records that the
   last one left, beside one request for the same 10 %; mean |difference| of retain, forget and test accuracy and AUC to
   a retrained model;
 - tiny (digits): requests of 1, 10 and 50 records; test accuracy, and the share of records whose margin lies within the
@@ -59,9 +59,9 @@ def numbers(model, request, test, objective) -> list[float]:
     return [*(accuracy(model, part, objective) for part in parts), auc_delong(*losses).value]
 
 
-def sequence(task: str, seed: int) -> dict[str, float]:
+def sequence(seed: int) -> dict[str, float]:
     """Average gap to retrain, in points, after ten requests of 1 % and after one of 10 %."""
-    project = find_task(task)().trained(seed, runtime=QUIET)
+    project = find_task("digits")().trained(seed, runtime=QUIET)
     objective, test, size = project.objective, Records.all_of(project.test_set), len(project.train_set)
     whole = project.data.forget_fraction(0.1, seed=seed)
     forgotten = whole.forget_set.positions
@@ -112,8 +112,7 @@ def tiny(count: int, seed: int) -> dict[str, float]:
 SCENARIOS = {
     "wrong labels": lambda seed: by_group("digits_noisy", "wrong label", seed),
     "bias": lambda seed: by_group("digits_marked", "marked", seed),
-    "sequence, digits": lambda seed: sequence("digits", seed),
-    "sequence, digits_noisy": lambda seed: sequence("digits_noisy", seed),
+    "sequence": sequence,
     "tiny, 1": lambda seed: tiny(1, seed),
     "tiny, 10": lambda seed: tiny(10, seed),
     "tiny, 50": lambda seed: tiny(50, seed),
