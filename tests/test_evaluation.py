@@ -60,14 +60,16 @@ def test_losses_that_are_not_finite_are_named(model: nn.Module, objective: Objec
 def test_task_scores_against_naive_ones() -> None:
     generator = np.random.default_rng(0)
     target, prediction = generator.random((40, 5)) > 0.6, generator.random((40, 5)) > 0.5
-    losses = generator.random(40)
-    many = Scores(range(40), {"loss": losses, "target": target, "prediction": prediction})
+    losses, shares = generator.random(40), generator.random(40)
+    many = Scores(range(40), {"loss": losses, "target": target, "prediction": prediction, "right_share": shares})
     one = Scores(range(40), {"loss": losses, "target": target[:, 0], "prediction": prediction[:, 0]})
     found = {kind: compute(one if kind == "single-label" else many) for kind, (_, _, compute) in TASK_SCORES.items()}
     assert found["multi-label"].value == pytest.approx(f1_score(target, prediction, average="micro"))
     assert found["single-label"].value == pytest.approx((target[:, 0] == prediction[:, 0]).mean())
     assert found["regression"].value == pytest.approx(math.sqrt(losses.mean()))
     assert found["loss"].value == pytest.approx(losses.mean())
+    assert found["causal-lm"].value == pytest.approx(math.exp(losses.mean()))
+    assert found["token-classification"].value == pytest.approx(shares.mean())
     assert all(each.low < each.value < each.high for each in found.values())
 
 

@@ -95,7 +95,7 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)  # thirty methods, in one process and in two
 def test_two_processes_compute_what_one_does(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(SCRIPT)

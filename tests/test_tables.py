@@ -19,6 +19,7 @@ SHARED = {
         "adversarial",
         "distillation",
         "forget_passes",
+        "heat",
         "importance",
         "layers",
         "relabelling",
