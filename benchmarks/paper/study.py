@@ -2,6 +2,7 @@
 
     NABLATAU_DATA=FOLDER nablatau bench benchmarks/paper/study.py:cpu --folder paper-cpu
     NABLATAU_DATA=FOLDER nablatau bench benchmarks/paper/study.py:gpu --folder paper-gpu --device cuda --jobs 4
+    NABLATAU_DATA=FOLDER nablatau bench benchmarks/paper/study.py:gpu_100 --folder paper-gpu-100 --device cuda --jobs 4
     NABLATAU_DATA=FOLDER nablatau bench benchmarks/paper/study.py:alpha_gpu --folder paper-alpha --device cuda --jobs 4
 
 Source: Trippa et al., arXiv 2403.14339, and the authors' image notebook: random 3, 15 and 30 % of CIFAR-10, three
@@ -32,6 +33,11 @@ def cpu() -> Grid:
 def gpu() -> Grid:
     """The published set-up: 63 runs, 21 models trained beside them."""
     return _study("cifar10", "bf16")
+
+
+def gpu_100() -> Grid:
+    """The published set-up on CIFAR-100."""
+    return _study("cifar100", "bf16")
 
 
 def alpha_cpu() -> Grid:

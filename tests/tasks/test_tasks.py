@@ -17,6 +17,7 @@ NEEDS = {
     "fashion_mnist": "fashion_mnist",
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
+    "cifar100": "cifar100",
     "adult": "adult",
     "california_housing": "california_housing",
 }

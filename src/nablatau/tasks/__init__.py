@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from nablatau.errors import ProjectError
 from nablatau.projects import Project
-from nablatau.tasks.cifar10 import cifar10, cifar10_small
+from nablatau.tasks.cifar10 import cifar10, cifar10_small, cifar100
 from nablatau.tasks.digits import digits, digits_marked, digits_noisy
 from nablatau.tasks.fashion_mnist import fashion_mnist
 from nablatau.tasks.tabular import adult, breast_cancer, california_housing, diabetes
@@ -22,6 +22,7 @@ TASKS: dict[str, Callable[[], Project]] = {
         fashion_mnist,
         cifar10,
         cifar10_small,
+        cifar100,
         breast_cancer,
         adult,
         diabetes,
