@@ -13,7 +13,6 @@ ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "examples" / "fashion_mnist_by_ids.py"
 
 
-@pytest.mark.timeout(900)
 def test_a_users_own_network_in_twelve_lines(tmp_path: Path) -> None:
     if not is_available("fashion_mnist"):
         pytest.skip("fashion_mnist is not in NABLATAU_DATA")
