@@ -1,4 +1,4 @@
-"""Language models: extraction strength, privacy leak, forget quality, computed so that they cannot mislead.
+"""Language models: extraction strength, exact memorisation, privacy leak, forget quality, so that they cannot mislead.
 
 Sources: extraction strength, Carlini et al. 2021 (2012.07805) as 1 - k / L; PrivLeak, Shi et al. 2024 (MUSE,
 2407.06460); forget quality, Maini et al. 2024 (TOFU, 2401.06121). Where we differ: extraction strength is 0,
@@ -50,6 +50,16 @@ def extraction_strength(correct_tokens: Sequence[ArrayLike], confidence: float =
     without a prompt. Raises ValueError on an empty text. Source: Carlini et al. 2021.
     """
     return mean_interval([_strength(text) for text in correct_tokens], confidence)
+
+
+def exact_memorisation(correct_tokens: Sequence[ArrayLike], confidence: float = 0.95) -> Interval:
+    """Return the mean over texts of the share of tokens that are predicted right.
+
+    Arguments: for each of N >= 2 texts a 0/1 vector (L,), as for `extraction_strength`. Raises ValueError on an empty
+    text. Source: Tirumala et al. 2022 (2205.10770), section 2.
+    """
+    shares = [boolean_vector(text, "correct_tokens").mean() for text in correct_tokens]
+    return mean_interval(shares, confidence)
 
 
 def privacy_leak(
