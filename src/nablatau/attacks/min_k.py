@@ -1,7 +1,7 @@
 """Min-K % and Min-K++ %: a text whose least expected tokens are still expected is called a member.
 
 Sources: Min-K %, Shi et al. 2310.16789: the mean log-probability of the k % of a text's tokens that have the lowest;
-Min-K++, Zhang et al. 2404.02936, eq. 4: each token's log-probability first less its mean over the vocabulary under the
+Min-K++, Zhang et al. 2404.02936: each token's log-probability first less its mean over the vocabulary under the
 model's own distribution, over its standard deviation there (so that a token is judged beside what else could have stood
 in its place). Where we differ: of a text with fewer than 1 / k tokens its lowest token is taken, where public code
 takes the mean of none, which is no number; and the deviation comes from squared differences (see `tokens.readings`),
@@ -32,7 +32,7 @@ def min_k(token_log_probabilities: Sequence[ArrayLike], *, share: float = SHARE)
         share: of a text's tokens that are looked at, rounded down, at least one.
     Returns: shape (N,), higher = more likely remembered.
     Raises: ValueError for no texts, empty ones, values that are not finite, or a share outside (0, 1].
-    Source: Shi et al., 2310.16789, eq. 1.
+    Source: Shi et al., 2310.16789.
     """
     values, lengths = token_values(token_log_probabilities, "token_log_probabilities")
     return _mean_of_lowest(values, lengths, share)
@@ -55,7 +55,7 @@ def min_k_plus_plus(
     Returns: shape (N,), higher = more likely remembered.
     Raises: ValueError for no texts, empty ones, lengths that differ, values that are not finite, deviations of 0
         or less, or a share outside (0, 1].
-    Source: Zhang et al., 2404.02936, eq. 3 and 4.
+    Source: Zhang et al., 2404.02936.
     """
     values, lengths = token_values(token_log_probabilities, "token_log_probabilities")
     means, mean_lengths = token_values(token_means, "token_means")

@@ -21,7 +21,7 @@ def reference_difference(losses: ArrayLike, reference_losses: ArrayLike) -> Floa
         reference_losses: shape (N,), of a model that was not trained on the scored records, best the retrained one.
     Returns: shape (N,), higher = more likely remembered.
     Raises: ValueError for unequal lengths, or losses that are empty or not finite.
-    Source: Watson et al., 2111.08440, eq. 4.
+    Source: Watson et al., 2111.08440.
     """
     ours, theirs = finite_vector(losses, "losses"), finite_vector(reference_losses, "reference_losses")
     same_length(losses=ours, reference_losses=theirs)

@@ -1,6 +1,6 @@
 """The zlib attack: a text that the model finds simple although it is not is called a member.
 
-Source: Carlini et al. 2012.07805, section 5.2: the loss over the length of the text as zlib compresses it, so that
+Source: Carlini et al. 2012.07805: the loss over the length of the text as zlib compresses it, so that
 repetitive texts, of low loss under any model, do not stand first.
 """
 

@@ -53,6 +53,7 @@ from nablatau.metrics.language import (
     ForgetQuality,
     exact_memorisation,
     extraction_strength,
+    extraction_strengths,
     forget_quality,
     privacy_leak,
 )
@@ -276,7 +277,7 @@ _ROWS = (
         "as retrained",
         ("question_sets",),
         _RETRAINED,
-        "Maini et al. 2024, 2401.06121, section 2.2.2",
+        "Maini et al. 2024, 2401.06121",
     ),
     _row(
         privacy_leak,
@@ -333,6 +334,7 @@ __all__ = [
     "exact_memorisation",
     "expected_calibration_error",
     "extraction_strength",
+    "extraction_strengths",
     "f1_macro",
     "f1_micro",
     "f1_per_label",

@@ -1,6 +1,6 @@
 """Answers of a language model: probabilities, truth ratios, and the model utility that TOFU makes of them.
 
-Source: Maini et al. 2024 (TOFU, 2401.06121), section 2.2. A probability here is e to minus the mean loss of an answer's
+Source: Maini et al. 2024 (TOFU, 2401.06121). A probability here is e to minus the mean loss of an answer's
 tokens, so that long answers do not count as unlikely. The truth ratio of a question is
 
     mean over wrong answers of p(wrong | question)  ÷  p(right answer in other words | question),
@@ -60,7 +60,7 @@ def truth_ratios(
     Arguments: `paraphrased_losses` (N,), mean losses of the right answers in other words (where there are none, of the
     right answers as they are); `wrong_losses`, for each question those of the wrong ones; `mean` over a question's
     wrong answers. 0 to infinity, larger = further from the truth; near 1 where right and wrong are alike. Source: Maini
-    et al. 2024, eq. 1.
+    et al. 2024.
     """
     if mean not in ("arithmetic", "geometric"):
         raise ValueError(f"mean is {mean!r}; it must be 'arithmetic', as in the paper, or 'geometric', as in its code.")
@@ -82,7 +82,7 @@ def truth_ratios(
 def truth_ratio_utilities(ratios: ArrayLike) -> FloatArray:
     """Return max(0, 1 - truth ratio) of each question, (N,): how far it knows the truth, where it should.
 
-    Arguments: `ratios` (N,), 0 or more. Source: Maini et al. 2024, section 2.2.2.
+    Arguments: `ratios` (N,), 0 or more. Source: Maini et al. 2024.
     """
     return np.maximum(0.0, 1 - _ratios(ratios))
 
@@ -105,7 +105,7 @@ def model_utility(
     Arguments: `question_sets`, for each set of questions a matrix (N_i, P_i), one column a part, each value 0 to 1.
     TOFU's are three, the retain set, real authors and world facts, of three columns each: probability, ROUGE-L recall,
     and `truth_ratio_utilities`. `draws` and `seed` of the bootstrap over the questions of each set (percentiles).
-    Raises ValueError for a value outside 0 to 1. Source: Maini et al. 2024, section 2.2.2.
+    Raises ValueError for a value outside 0 to 1. Source: Maini et al. 2024.
     """
     if not len(question_sets):
         raise ValueError("question_sets is empty; a mean of nothing is undefined. Pass the values of each set.")
