@@ -5,6 +5,7 @@
     NABLATAU_DATA=FOLDER nablatau bench benchmarks/default/study.py:held_out --folder default-held-out
     nablatau bench benchmarks/default/study.py:ablations --folder default-ablations
     nablatau bench benchmarks/default/study.py:batch_sizes --folder default-batch-sizes
+    nablatau bench benchmarks/default/study.py:other_seeds --folder default-other-seeds
     nablatau bench benchmarks/default/study.py:per_record --folder default-per-record
 
 The default was chosen on the digits tasks, Adult, breast cancer, diabetes and one seed of Fashion-MNIST
@@ -69,6 +70,11 @@ def batch_sizes() -> Grid:
     """Half, twice and four times the batch that the default takes on these tasks."""
     sizes = tuple(NablaTau(batch_size=size) for size in (4, 16, 32))
     return replace(DEVELOPMENT, requests=("random:0.15",), methods=("nabla_tau", *sizes))
+
+
+def other_seeds() -> Grid:
+    """The default with three seeds of its own on each original."""
+    return replace(DEVELOPMENT, requests=("random:0.15",), methods=("nabla_tau",), unlearning_seeds=(0, 1, 2))
 
 
 def per_record() -> Grid:
