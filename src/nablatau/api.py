@@ -19,6 +19,7 @@ from nablatau.methods import Method, NablaTau
 from nablatau.methods.retrain import Retrain
 from nablatau.objectives import Objective, describe
 from nablatau.pipelines import FEWEST_PIPELINES, deal_records, run_pipelines, train_pipelines
+from nablatau.processes import naming_lost_processes
 from nablatau.recipes import Recipe
 from nablatau.recovery import LADDER, LEARNING_RATES, recover_by_finetuning, recover_by_rounding, relearn
 from nablatau.results import Evaluation, Forgotten, describe_request, versions
@@ -32,6 +33,7 @@ RELEARN_STEPS = tuple(step for step in LADDER if step <= 128)
 """A retrained model took 91 at most on the digits; beyond the last the index is a bound."""
 
 
+@naming_lost_processes()
 def forget(
     model: nn.Module,
     request: Request,
@@ -61,6 +63,7 @@ def forget(
     Raises:
         SettingsError: the method needs something that is missing, or no parameter can be trained.
         NonFiniteLossError: the run diverged.
+        ProcessError: another of several processes was lost.
 
     Example:
         >>> import torch, nablatau
@@ -104,6 +107,7 @@ def forget(
     )
 
 
+@naming_lost_processes()
 def evaluate(
     original: nn.Module,
     unlearned: Forgotten | nn.Module,
@@ -145,6 +149,7 @@ def evaluate(
     Raises:
         EvidenceError: nothing unseen is left to compare with, or a loss is not finite.
         SettingsError: the result was made for another request.
+        ProcessError: another of several processes was lost.
     """
     result = unlearned if isinstance(unlearned, Forgotten) else None
     method = method or (result.method if result else None)
@@ -256,6 +261,6 @@ def untrained_arrays(
         like: a model of the same architecture, used where the recipe has no `build`.
         request, objective, seed, runtime: as of `evaluate`.
     """
-    with isolated_randomness(seed):
+    with isolated_randomness(seed, alike=True):
         scores = score(recipe.fresh_model(like), request.forget_set, objective, runtime)
     return {"untrained_logits": scores["logits"]} if "logits" in scores else {}

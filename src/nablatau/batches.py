@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import default_collate
 
+from nablatau.errors import ObjectiveError
+
 Batch = Any
 """Whatever a data set yields, collated; only an objective looks inside."""
 
@@ -154,28 +156,65 @@ def only_stacks(collate_fn: Callable[[Sequence[Any]], Batch]) -> bool:
     return collate_fn is collate or isinstance(collate_fn, Padding)
 
 
-def map_tensors(batch: Batch, function: Callable[[Tensor], Tensor]) -> Batch:
+def rows_of(batch: Batch, size: int, places: slice) -> Batch:
+    """Some examples of a batch, as a batch of the same form.
+
+    Args:
+        batch: of tensors whose first dimension counts the examples.
+        size: number of examples in it.
+        places: which of them.
+
+    Raises:
+        ObjectiveError: the batch holds something else.
+    """
+
+    def some(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 0 or len(tensor) != size:
+            raise _uncut(f"a tensor of shape {tuple(tensor.shape)} for {size} examples")
+        return tensor[places]
+
+    def refuse(value: Any) -> Any:
+        raise _uncut(f"a {type(value).__qualname__}")
+
+    return map_tensors(batch, some, refuse)
+
+
+def _uncut(found: str) -> ObjectiveError:
+    return ObjectiveError(
+        f"A batch holds {found}, so it cannot be cut into pieces that go forward one after another. Let `collate` make "
+        "tensors whose first dimension counts the examples, or leave micro_batch_size out and take a smaller batch."
+    )
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def map_tensors(
+    batch: Batch, function: Callable[[Tensor], Tensor], otherwise: Callable[[Any], Any] = _as_it_is
+) -> Batch:
     """The batch with `function` applied to every tensor in it, its form kept.
 
     Args:
-        batch: a tensor, or tuples, lists, dicts and dataclasses of tensors; other values stay as they are.
+        batch: a tensor, or tuples, lists, dicts and dataclasses of tensors.
         function: from tensor to tensor.
+        otherwise: what becomes of other values; they stay as they are unless given.
     """
     if isinstance(batch, Tensor):
         return function(batch)
     if type(batch) is tuple:  # by far the most common
-        return tuple([map_tensors(value, function) for value in batch])
+        return tuple([map_tensors(value, function, otherwise) for value in batch])
     if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
-        named = {f.name: map_tensors(getattr(batch, f.name), function) for f in dataclasses.fields(batch)}
+        named = {f.name: map_tensors(getattr(batch, f.name), function, otherwise) for f in dataclasses.fields(batch)}
         return dataclasses.replace(batch, **named)
     if isinstance(batch, Mapping):
-        mapped = {key: map_tensors(value, function) for key, value in batch.items()}
+        mapped = {key: map_tensors(value, function, otherwise) for key, value in batch.items()}
         return mapped if type(batch) is dict else type(batch)(mapped)  # type: ignore[call-arg]
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_tensors(value, function) for value in batch))
+        return type(batch)(*(map_tensors(value, function, otherwise) for value in batch))
     if isinstance(batch, (tuple, list)):
-        return type(batch)(map_tensors(value, function) for value in batch)
-    return batch
+        return type(batch)(map_tensors(value, function, otherwise) for value in batch)
+    return otherwise(batch)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

@@ -4,6 +4,7 @@ Exit codes: 0 done · 1 a request, setting, project, data set or file is wrong, 
 2 the command line itself is wrong · 3 a run stopped at a loss that is no number · 130 interrupted. `evaluate` and
 `report` follow the verdict: 0 for EQUIVALENT and NOT DETECTED, 10 to 15 for the others (`Word`), so that they can gate;
 `bench` gives 4 where some of its cells failed.
+Under torchrun `demo`, `forget` and `evaluate` run in all processes together, and the first prints and writes.
 Results go to standard output, progress and errors to standard error.
 """
 
@@ -132,39 +133,42 @@ def evaluate(
     """
     from nablatau.api import evaluate as evaluate_models
     from nablatau.checkpoints import check_free
+    from nablatau.processes import joined_processes
     from nablatau.results import check_page_name
+    from nablatau.runtime import process_rank
 
     how = how or How()
     if out is not None:
         check_page_name(out)
     if evidence is not None:
         check_free(evidence)
-    words = texts or TextWords()
-    opened = _texts(target, words)
-    project = opened.project if opened else _project(target, how)
-    request = _request(project, opened, choice or Choice())
-    unlearned = _with_weights(project, opened, weights)
-    known = None if reference is None else _with_weights(project, opened, reference)
-    evaluation = evaluate_models(
-        project.model,
-        unlearned,
-        request,
-        project.objective,
-        reference=known,
-        recipe=recipe_of(project) if tier == 3 or (tier == 2 and known is None) else None,
-        shadows=SHADOWS if tier == 3 else 0,
-        method=method_of(method, preset, None) if tier == 3 else None,
-        test_set=project.test_set,
-        seed=how.seed,
-        runtime=runtime_of(how, of_texts=opened is not None),
-    )
-    places = {}
-    if evidence is not None:
-        places["evidence"] = str(evaluation.save_evidence(evidence))
-    if out is not None:
-        places["report"] = str(evaluation.save(out))
-    _print(how, evaluation, request.duplicate_ids, places)
-    return evaluation.verdict.word.exit_code
+    with joined_processes(how.device):
+        words = texts or TextWords()
+        opened = _texts(target, words)
+        project = opened.project if opened else _project(target, how)
+        request = _request(project, opened, choice or Choice())
+        unlearned = _with_weights(project, opened, weights)
+        known = None if reference is None else _with_weights(project, opened, reference)
+        evaluation = evaluate_models(
+            project.model,
+            unlearned,
+            request,
+            project.objective,
+            reference=known,
+            recipe=recipe_of(project) if tier == 3 or (tier == 2 and known is None) else None,
+            shadows=SHADOWS if tier == 3 else 0,
+            method=method_of(method, preset, None) if tier == 3 else None,
+            test_set=project.test_set,
+            seed=how.seed,
+            runtime=runtime_of(how, of_texts=opened is not None),
+        )
+        places = {}
+        if evidence is not None:
+            places["evidence"] = str(evaluation.save_evidence(evidence))
+        if out is not None:
+            places["report"] = str(evaluation.save(out))
+        _print(how, evaluation, request.duplicate_ids, places)
+        return evaluation.verdict.word.exit_code if process_rank() == 0 else 0
 
 
 @app.command
@@ -332,35 +336,36 @@ def _forget(
 ) -> None:
     from nablatau.api import evaluate as evaluate_models
     from nablatau.api import forget as forget_records
-    from nablatau.checkpoints import whole_folder
+    from nablatau.processes import joined_processes, one_folder
 
-    with whole_folder(out) as folder:  # made before any work, so that a place that cannot be written is known at once
-        opened = _texts(target, words)
-        _check_merge(opened, merge)
-        runtime = runtime_of(how, of_texts=opened is not None)
-        project = opened.project if opened else _project(target, how)
-        request = _request(project, opened, choice)
-        recipe = recipe_of(project) if tier > 1 else project.recipe
-        result = forget_records(
-            project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
-        )
-        result = opened.described(result) if opened else result
-        evaluation = evaluate_models(
-            project.model,
-            result,
-            request,
-            project.objective,
-            recipe=recipe if tier > 1 else None,
-            shadows=SHADOWS if tier == 3 else 0,
-            test_set=project.test_set,
-            seed=how.seed,
-            runtime=runtime,
-        )
-        if opened:
-            opened.write_into(folder, result, evaluation, merge=merge)
-        else:
-            result.write_into(folder, evaluation)
-    _print(how, evaluation, request.duplicate_ids, {"folder": str(out), "report": str(out / "report.html")})
+    with joined_processes(how.device):
+        with one_folder(out) as folder:  # before any work, so that a place that cannot be written is known at once
+            opened = _texts(target, words)
+            _check_merge(opened, merge)
+            runtime = runtime_of(how, of_texts=opened is not None)
+            project = opened.project if opened else _project(target, how)
+            request = _request(project, opened, choice)
+            recipe = recipe_of(project) if tier > 1 else project.recipe
+            result = forget_records(
+                project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
+            )
+            result = opened.described(result) if opened else result
+            evaluation = evaluate_models(
+                project.model,
+                result,
+                request,
+                project.objective,
+                recipe=recipe if tier > 1 else None,
+                shadows=SHADOWS if tier == 3 else 0,
+                test_set=project.test_set,
+                seed=how.seed,
+                runtime=runtime,
+            )
+            if folder is not None and opened:
+                opened.write_into(folder, result, evaluation, merge=merge)
+            elif folder is not None:
+                result.write_into(folder, evaluation)
+        _print(how, evaluation, request.duplicate_ids, {"folder": str(out), "report": str(out / "report.html")})
 
 
 def _texts(target: str | None, words: TextWords) -> "TextProject | None":
@@ -421,7 +426,11 @@ def _project(target: str | None, how: How) -> "Project":
 
 
 def _print(how: How, evaluation: "Evaluation", copies: Sequence[Hashable], places: dict[str, str]) -> None:
-    """The evaluation, and where it was written."""
+    """The evaluation, and where it was written; of several processes the first says it."""
+    from nablatau.runtime import process_rank
+
+    if process_rank() != 0:
+        return
     if how.json:
         _print_json(evaluation.to_json() | {"run": evaluation.record, "duplicate_ids": list(copies)} | places)
         return

@@ -10,6 +10,7 @@ NablatauError
 ├── CheckpointError       a folder or file of weights that cannot be written or read
 ├── EvidenceError         evidence that cannot be computed from what is there               (also a ValueError)
 ├── ProjectError          a project that the command line cannot load
+├── ProcessError          one of several processes that work together was lost
 ├── BenchmarkError        a benchmark's folder, records or cluster that cannot be used
 └── DataUnavailableError  a data set that is neither on disk nor downloadable
 """
@@ -78,6 +79,10 @@ class EvidenceError(NablatauError, ValueError):
 
 class ProjectError(NablatauError):
     """A project that the command line cannot load."""
+
+
+class ProcessError(NablatauError):
+    """One of several processes that work together ended early or does not answer."""
 
 
 class BenchmarkError(NablatauError):

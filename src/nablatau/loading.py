@@ -7,6 +7,7 @@ whose reading processes live as long as the loader and draw fresh randomness in 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 from weakref import WeakKeyDictionary
 
 import torch
@@ -18,6 +19,12 @@ from nablatau.batches import Batch
 from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import is_distributed, process_count, process_rank
+
+
+class Means(Protocol):
+    """What knows a mean over a whole batch from the share of a piece of it."""
+
+    def mean(self, share: Tensor, /) -> Tensor: ...
 
 
 @dataclass(slots=True)
@@ -32,6 +39,8 @@ class RecordBatch:
         whole_size: number of examples in the whole batch, over all processes.
         weight: share of this piece's sum in the mean over the whole batch, times the number of processes;
             0 for a piece that stands in where the batch had fewer examples than there are processes.
+        means: of a piece of this process's piece, the means of its step, where they are known before (pieces.py).
+        is_piece: whether other pieces of this process's piece go forward apart from it.
     """
 
     data: Batch
@@ -40,6 +49,8 @@ class RecordBatch:
     size: int
     whole_size: int
     weight: float
+    means: Means | None = None
+    is_piece: bool = False
 
     @property
     def positions(self) -> Sequence[int]:

@@ -51,6 +51,12 @@ class How:
     "Of the forward passes."
     clip_norm: float | None = None
     "Largest norm of the gradient; no clipping unless given."
+    micro_batch_size: int | None = None
+    "Examples of a step that go forward and backward at once, in each process; all unless given. Saves memory alone."
+    recompute_activations: Annotated[bool, Parameter(negative="")] = False
+    "Keep less of each forward pass, and compute it again for the backward pass (activation checkpointing)."
+    sharded: Annotated[bool, Parameter(negative="")] = False
+    "Under torchrun: cut the model, gradients and optimizer's state into one share a process (FSDP2)."
     workers: int = 0
     "Processes that read data beside the run."
     evaluation_batch_size: int | None = None
@@ -228,6 +234,9 @@ def runtime_of(how: How, *, of_texts: bool = False) -> "Runtime":
         device=how.device,
         precision=how.precision,
         clip_norm=how.clip_norm,
+        micro_batch_size=how.micro_batch_size,
+        recompute_activations=how.recompute_activations,
+        sharded=how.sharded,
         workers=how.workers,
         evaluation_batch_size=(64 if of_texts else 1024) if size is None else size,
     )

@@ -18,6 +18,7 @@ from nablatau.loading import Loader
 from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import Runtime, isolated_randomness, move, random_generator
+from nablatau.sharding import put_together, shard
 from nablatau.training import History, Mode, Step, batch_mean, linear_decay, run_steps, trainable_parameters
 
 Augment = Callable[[Batch, torch.Generator], Batch]
@@ -126,18 +127,22 @@ def train(
     with isolated_randomness(seed):
         torch.manual_seed(seed)  # weights are drawn alike in every process
         model = recipe.build() if recipe.build is not None else recipe.fresh_model(like)  # type: ignore[arg-type]
+        device = runtime.device_for(model)
+        working = shard(copy.deepcopy(model), device) if runtime.sharded else model
         fit(
-            model,
+            working,
             recipe,
             records,
             objective,
             seed=seed,
             runtime=runtime,
-            device=runtime.device_for(model),
+            device=device,
             history=history,
             on_step=on_step,
             description=description,
         )
+        if runtime.sharded:
+            put_together(working, move(model, device))
     return model.eval()
 
 
@@ -201,6 +206,7 @@ def fit(
         description=description,
         on_step=on_step,
         still=still,
+        additive=True,
     )
 
 

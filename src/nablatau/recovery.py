@@ -299,6 +299,7 @@ class _Training:
             history=History(),
             total=self.steps[-1],
             description="recovering",
+            additive=True,
         )
 
     def _steps(self, loader: Loader, read: Callable[[int], None]) -> Iterator[Step]:

@@ -24,6 +24,7 @@ from nablatau.evaluation import Row, Verdict, judge, preflight, sentence, summar
 from nablatau.evidence import Cost, Evidence
 from nablatau.methods import Method
 from nablatau.report import Page, render
+from nablatau.runtime import process_rank
 from nablatau.training import History
 
 
@@ -59,6 +60,8 @@ class Forgotten:
     def save(self, folder: str | Path, evaluation: "Evaluation | None" = None) -> Path:
         """Write weights, record and report into a new folder, which appears whole or not at all.
 
+        Of several processes the first writes; the others need not call it, and may.
+
         `model.safetensors` holds the weights; `run.json` the record, with the forgotten ids hashed;
         `report.html` the page; `ids.salt` the salt of the hashes. Whoever has the salt can test
         whether an id was in the request, so keep it apart from what you hand out.
@@ -73,8 +76,9 @@ class Forgotten:
         Raises:
             CheckpointError: the folder exists, or cannot be made.
         """
-        with whole_folder(Path(folder)) as part:
-            self.write_into(part, evaluation)
+        if process_rank() == 0:
+            with whole_folder(Path(folder)) as part:
+                self.write_into(part, evaluation)
         return Path(folder)
 
     def write_into(self, folder: Path, evaluation: "Evaluation | None" = None) -> None:
@@ -161,15 +165,18 @@ class Evaluation:
     def save_evidence(self, folder: str | Path) -> Path:
         """Write the per-example arrays, with their hashes and record ids, and the record, into a new folder.
 
+        Of several processes the first writes, as in all that is saved.
+
         Args:
             folder: must not exist yet.
 
         Raises:
             CheckpointError: the folder exists, or cannot be made.
         """
-        with whole_folder(Path(folder)) as part:
-            self.evidence.write_into(part)
-            (part / "record.json").write_text(json.dumps(self.record, indent=1, default=str), encoding="utf-8")
+        if process_rank() == 0:
+            with whole_folder(Path(folder)) as part:
+                self.evidence.write_into(part)
+                (part / "record.json").write_text(json.dumps(self.record, indent=1, default=str), encoding="utf-8")
         return Path(folder)
 
     def table(self, *, full: bool = False) -> str:
@@ -214,8 +221,9 @@ class Evaluation:
         """
         file = Path(file)
         check_page_name(file)
-        with whole_file(file) as part:
-            part.write_text(render(_page(self.record, self, self.history)), encoding="utf-8")
+        if process_rank() == 0:
+            with whole_file(file) as part:
+                part.write_text(render(_page(self.record, self, self.history)), encoding="utf-8")
         return file
 
 

@@ -36,6 +36,11 @@ class Runtime:
             GPUs this process's own.
         precision: "fp32" computes in the model's own type; "bf16" and "fp16" autocast, fp16 with loss scaling.
         clip_norm: largest norm of the whole gradient; None for no clipping.
+        micro_batch_size: examples of a step that go forward and backward at once, in each process, so that memory holds
+            the activations of no more; the gradient is that of the whole batch. None for all at once.
+        recompute_activations: keep only the inputs of a model's blocks for the backward pass, and compute what is
+            inside once more (activation checkpointing, blocks.py).
+        sharded: cut the model, its gradients and the optimizer's state into one share a process (FSDP2, sharding.py).
         workers: processes that read data beside the training, for data sets that read from disk.
         progress: show a progress bar; None shows it on a terminal only.
         evaluation_batch_size: examples in a forward pass without gradients.
@@ -44,6 +49,9 @@ class Runtime:
     device: str | None = None
     precision: Precision = "fp32"
     clip_norm: float | None = None
+    micro_batch_size: int | None = None
+    recompute_activations: bool = False
+    sharded: bool = False
     workers: int = 0
     progress: bool | None = None
     evaluation_batch_size: int = 1024
@@ -53,6 +61,10 @@ class Runtime:
             raise SettingsError(f"precision must be 'fp32', 'bf16' or 'fp16', not {self.precision!r}.")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise SettingsError(f"clip_norm must be above 0, or None for no clipping, not {self.clip_norm!r}.")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise SettingsError(
+                f"micro_batch_size must be 1 or more, or None for the whole batch, not {self.micro_batch_size!r}."
+            )
         if self.workers < 0:
             raise SettingsError(f"workers must be 0 or more, not {self.workers!r}.")
         if self.device is not None:
@@ -165,14 +177,19 @@ def random_generator(seed: int, stream: str) -> torch.Generator:
 
 
 @contextlib.contextmanager
-def isolated_randomness(seed: int) -> Iterator[None]:
+def isolated_randomness(seed: int, *, alike: bool = False) -> Iterator[None]:
     """Seed the global generators of torch, numpy and Python inside, and put them back as they were after.
 
     Dropout and the transforms in a user's data set draw from the global generators and take no other, so
     "same seed, same bits" needs them seeded for the time of the run; what the caller draws afterwards is
-    what it would have drawn without the run. Each process draws its own numbers.
+    what it would have drawn without the run.
+
+    Args:
+        seed: of the run.
+        alike: every process draws the same numbers, those of the first, as fresh weights must be; else its own.
     """
-    own_seed = int(random_generator(seed, f"process {process_rank()}").initial_seed()) % 2**32
+    process = 0 if alike else process_rank()
+    own_seed = int(random_generator(seed, f"process {process}").initial_seed()) % 2**32
     state_python, state_numpy = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices):

@@ -23,10 +23,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nablatau.blocks import blocks_of, recomputed
 from nablatau.errors import NonFiniteLossError, SettingsError
 from nablatau.loading import Loader, RecordBatch
 from nablatau.objectives import Objective
+from nablatau.pieces import Means, cut, piece_count, refuse_batch_norm
 from nablatau.runtime import Runtime, gather_over_processes, is_distributed, process_count, sum_over_processes
+from nablatau.sharding import is_sharded
 
 Mode = Literal["train", "eval"]
 RECORDED_AT_ONCE = 32
@@ -36,16 +39,16 @@ RECORDED_AT_ONCE = 32
 def batch_mean(objective: Objective, model: nn.Module, batch: RecordBatch) -> Tensor:
     """The mean loss over the whole batch, with a gradient that is right once processes average theirs.
 
-    With one process this is the mean. With several the value is the mean over all pieces and the gradient is that of
-    this process's share, times the number of processes: any function of such means then has the gradient
-    it would have in one process, which a mean of each process's own function value has not.
+    With one process and one piece this is the mean. With several the value is the mean over all of them, and the
+    gradient is that of this piece's share, times their number: any function of such means then has the gradient it
+    would have of the whole, which a mean of each piece's own function value has not.
 
     Args:
         objective: what a loss is.
         model: to ask, in the mode in which it is.
         batch: this process's piece.
     """
-    if not is_distributed():
+    if not (is_distributed() or batch.is_piece):
         return objective.mean_loss(model, batch.data, batch.size)
     return whole_mean(objective.loss(model, batch.data, batch.size), batch)
 
@@ -58,7 +61,7 @@ def mean_of_outputs(objective: Objective, outputs: Tensor, targets: Tensor, batc
         outputs, targets: of this process's piece.
         batch: this process's piece.
     """
-    if not is_distributed():
+    if not (is_distributed() or batch.is_piece):
         return objective.mean_of_outputs(outputs, targets)
     return whole_mean(objective.loss_of_outputs(outputs, targets), batch)
 
@@ -70,9 +73,11 @@ def whole_mean(values_B: Tensor, batch: RecordBatch) -> Tensor:
         values_B: of the examples in this process's piece.
         batch: this process's piece.
     """
-    if not is_distributed():
+    if not (is_distributed() or batch.is_piece):
         return values_B.mean()
     share = values_B.sum() * batch.weight
+    if batch.means is not None:
+        return batch.means.mean(share)
     value = sum_over_processes(share.detach()) / process_count()
     return share + (value - share.detach())
 
@@ -88,8 +93,9 @@ def mean_loss(model: nn.Module, loader: Loader, runtime: Runtime) -> float:
     total = torch.zeros((), dtype=torch.float64, device=loader.device)
     with in_mode(model, "eval"), torch.no_grad(), runtime.autocast(loader.device):
         for batch in loader:
+            losses = loader.objective.loss(model, batch.data, batch.size)  # also of a stand-in: others wait for it
             if batch.weight:
-                total += loader.objective.loss(model, batch.data, batch.size).double().sum()
+                total += losses.double().sum()
     return float(sum_over_processes(total)) / len(loader.records)
 
 
@@ -110,8 +116,11 @@ def values_of(
     pieces = []
     with in_mode(model, "eval"), torch.no_grad(), runtime.autocast(loader.device):
         for batch in loader:
+            value_B = (
+                value(model, batch).double().cpu()
+            )  # also of a stand-in: others wait for it where weights are spread
             if batch.weight:
-                pieces.append((batch.rows, value(model, batch).double().cpu()))
+                pieces.append((batch.rows, value_B))
     value_N = torch.empty(len(loader.records), dtype=torch.float64)
     for rows, value_B in (piece for process in gather_over_processes(pieces) for piece in process):
         value_N[rows] = value_B
@@ -189,7 +198,10 @@ class Step:
 
 
 StepLoss = Callable[[nn.Module, Step], dict[str, Tensor]]
-"""From model and step to its numbers; "loss" is the one to descend, all are recorded."""
+"""From model and step to its numbers; "loss" is the one to descend, all are recorded.
+
+It is asked several times a step where batches go in pieces: it counts nothing, and draws from global generators alone.
+"""
 
 
 class _StepModule(nn.Module):
@@ -220,6 +232,7 @@ def run_steps(
     description: str = "training",
     on_step: Callable[[dict[str, float]], None] | None = None,
     still: Sequence[nn.Module] = (),
+    additive: bool = False,
 ) -> None:
     """Take the steps: loss, gradient, update; the model is changed in place.
 
@@ -236,26 +249,26 @@ def run_steps(
         description: what the progress bar says.
         on_step: called with each row of the history.
         still: modules that stay in eval mode.
+        additive: every number of `step_loss` is a sum of `whole_mean`s times constants, and of terms in which no batch
+            takes part. Batches in pieces then go forward once, otherwise twice.
 
     Raises:
+        SettingsError: the runtime asks for what this model does not allow.
         NonFiniteLossError: a loss is infinite or no number; at most 32 steps after it arose, and the model
             is then not to be used.
     """
-    numbers_of: Callable[[Step], dict[str, Tensor]] = partial(step_loss, model)
-    if is_distributed():
-        module = _StepModule(model, step_loss)
-        numbers_of = DistributedDataParallel(module, device_ids=[device] if device.type == "cuda" else None)
+    _check(model, runtime, mode, still)
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.precision == "fp16")
     recorder = _Recorder(history, on_step, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    with in_mode(model, mode, still), _recurrent_layers_that_train(model, mode, device):
+    gradient = _Gradient(model, step_loss, scaler, runtime, device, additive=additive)
+    again = recomputed(model) if runtime.recompute_activations else nullcontext()
+    with in_mode(model, mode, still), _recurrent_layers_that_train(model, mode, device), again:
         for step in runtime.track(steps, total, description):
             for group in optimizer.param_groups:
                 group["lr"] = step.learning_rate * group.get("scale", 1.0)
-            with runtime.autocast(device):
-                numbers = numbers_of(step)
             optimizer.zero_grad()
-            scaler.scale(numbers["loss"]).backward()  # type: ignore[no-untyped-call]
+            numbers = gradient.of(step)
             if runtime.clip_norm is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(parameters, runtime.clip_norm)
@@ -263,6 +276,76 @@ def run_steps(
             scaler.update()
             recorder.add(step, numbers)
         recorder.flush()
+
+
+class _Gradient:
+    """Forward and backward of a step: of its batches as wholes, or in pieces one after another."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        step_loss: StepLoss,
+        scaler: torch.amp.GradScaler,
+        runtime: Runtime,
+        device: torch.device,
+        *,
+        additive: bool,
+    ) -> None:
+        self.numbers_alone: Callable[[Step], dict[str, Tensor]] = partial(step_loss, model)
+        self.numbers_of: Callable[[Step], dict[str, Tensor]] = self.numbers_alone
+        self.distributed: DistributedDataParallel | None = None
+        if is_distributed() and not is_sharded(model):  # a sharded model averages its gradients itself
+            module = _StepModule(model, step_loss)
+            on_gpu = [device] if device.type == "cuda" else None
+            self.numbers_of = self.distributed = DistributedDataParallel(module, device_ids=on_gpu)
+        self.scaler, self.runtime, self.device, self.additive = scaler, runtime, device, additive
+
+    def of(self, step: Step) -> dict[str, Tensor]:
+        """The step's numbers; the gradient of its loss is added to the parameters'."""
+        count = piece_count(step.batches.values(), self.runtime.micro_batch_size)
+        if count == 1:
+            return self._descend(step, 1)
+        means = None if self.additive else Means()
+        cuts = {part: cut(batch, count, means) for part, batch in step.batches.items()}
+        pieces = [replace(step, batches={part: cut[place] for part, cut in cuts.items()}) for place in range(count)]
+        if means is not None:
+            self._look_ahead(pieces, means)
+        found = []
+        for place, piece in enumerate(pieces):
+            if means is not None:
+                means.begin_piece()
+            with nullcontext() if self.distributed is None or place == count - 1 else self.distributed.no_sync():
+                found.append(self._descend(piece, count))
+        if means is not None:
+            return found[-1]  # the same for every piece: all of them know the means
+        return {name: torch.stack([numbers[name].detach() for numbers in found]).mean() for name in found[0]}
+
+    def _look_ahead(self, pieces: Sequence[Step], means: Means) -> None:
+        """Note the means; the generators stand afterwards as before, so that dropout drops the same again."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), torch.no_grad(), self.runtime.autocast(self.device):
+            for piece in pieces:
+                means.begin_piece()
+                self.numbers_alone(piece)
+        means.close(len(pieces))
+
+    def _descend(self, step: Step, pieces: int) -> dict[str, Tensor]:
+        with self.runtime.autocast(self.device):
+            numbers = self.numbers_of(step)
+        loss = numbers["loss"] if pieces == 1 else numbers["loss"] / pieces
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        return numbers
+
+
+def _check(model: nn.Module, runtime: Runtime, mode: Mode, still: Sequence[nn.Module]) -> None:
+    """Refuse before the first step what would compute something else than was asked for."""
+    if runtime.micro_batch_size is not None:
+        refuse_batch_norm(model, mode, still, "micro_batch_size", "it would normalise each piece of a batch by itself")
+    if runtime.recompute_activations:
+        blocks = nn.ModuleList(blocks_of(model))
+        refuse_batch_norm(blocks, mode, still, "recompute_activations", "it would count each batch twice")
+    if is_sharded(model):
+        refuse_batch_norm(model, mode, still, "sharded", "its statistics would be others in each process")
 
 
 def _recurrent_layers_that_train(model: nn.Module, mode: Mode, device: torch.device) -> AbstractContextManager[None]:

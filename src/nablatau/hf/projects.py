@@ -23,6 +23,7 @@ from nablatau.hf.tasks import TASKS, Columns, TextTask
 from nablatau.hf.texts import Padding
 from nablatau.projects import Project
 from nablatau.results import Evaluation, Forgotten
+from nablatau.runtime import process_rank
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,6 +79,8 @@ class TextProject:
     ) -> Path:
         """Write a new folder that `from_pretrained` loads; it appears whole or not at all.
 
+        Of several processes the first writes; the others need not call it, and may.
+
         Args:
             folder: must not exist yet.
             result: of `nablatau.forget` on `project.model`.
@@ -91,8 +94,9 @@ class TextProject:
             CheckpointError: the folder exists, or cannot be made.
             SettingsError: there is no adapter to merge.
         """
-        with whole_folder(Path(folder)) as part:
-            self.write_into(part, self.described(result), evaluation, merge=merge)
+        if process_rank() == 0:
+            with whole_folder(Path(folder)) as part:
+                self.write_into(part, self.described(result), evaluation, merge=merge)
         return Path(folder)
 
     def write_into(

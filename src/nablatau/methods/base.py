@@ -23,6 +23,7 @@ from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, isolated_randomness, move, random_generator
+from nablatau.sharding import is_sharded, put_together, shard
 from nablatau.training import History, Mode, trainable_parameters
 
 Need = Literal["recipe", "outputs", "classes", "class request", "convolutions", "tokens", "alternatives"]
@@ -116,6 +117,7 @@ class Method(ABC):
     needs: ClassVar[frozenset[Need]] = frozenset()
     deterministic: ClassVar[bool] = False  # True where nothing is drawn, so that every seed gives the same bits
     tunable: ClassVar[dict[str, Tunable]] = {}
+    shardable: ClassVar[bool] = False  # True where nothing is done to weights but steps, so that they may be shares
 
     def unlearn(
         self,
@@ -145,10 +147,17 @@ class Method(ABC):
         """
         runtime = runtime or Runtime()
         self._check(model, request, objective, recipe)
+        if runtime.sharded and not self.shardable:
+            raise SettingsError(
+                f"{self.name} works on a model's weights as wholes, and sharded leaves each process a share of them. "
+                "Leave the setting out, or use a method that takes steps alone, such as nabla_tau."
+            )
         start = time.perf_counter()
         with isolated_randomness(seed):
             device, history = runtime.device_for(model), History()
-            working = move(_copied(model), device)
+            working = _copied(model)
+            fresh = "recipe" in self.needs  # whose weights are not this model's, and sharded when they are drawn
+            working = shard(working, device) if runtime.sharded and not fresh else move(working, device)
             job = Job(
                 request=request.for_methods(),
                 objective=objective,
@@ -159,7 +168,9 @@ class Method(ABC):
                 history=history,
                 on_step=on_step,
             )
-            unlearned = move(self._run(working, job), device_of(model)).eval()
+            done = self._run(working, job)
+            done = put_together(done, _copied(model)) if is_sharded(done) else done
+            unlearned = move(done, device_of(model)).eval()
         return Unlearned(
             model=unlearned,
             history=history,

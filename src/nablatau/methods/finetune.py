@@ -28,6 +28,7 @@ class Finetune(Method):
 
     name: ClassVar[str] = "finetune"
     source: ClassVar[str] = "baseline of Trippa et al. 2024, arXiv 2403.14339"
+    shardable: ClassVar[bool] = True
 
     budget: float = 6.0
     learning_rate: float = 1e-3
@@ -59,6 +60,7 @@ class Finetune(Method):
             weight_decay=self.weight_decay,
             mode=self.mode,
             description="fine-tuning",
+            additive=True,
         )
 
     def _steps(self, job: Job, epochs: int, forget_batches: int) -> Iterator[Step]:

@@ -35,7 +35,7 @@ from nablatau.recipes import check_counts, check_mode, check_positive
 from nablatau.training import Step, batch_mean, trainable_parameters
 
 ForgetTerm = Callable[[nn.Module, RecordBatch], dict[str, Tensor]]
-"""From model and forget batch to "forget_term", which is descended, and other numbers for the history."""
+"""From model and forget batch to "forget_term", which is descended, and other numbers for the history; all additive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +116,9 @@ def forget_passes(
         trainable_parameters(model), lr=settings.learning_rate, weight_decay=settings.weight_decay
     )
     total = settings.epochs * len(forget)
-    return take_steps(model, job, steps, step_loss, optimizer, total=total, mode=mode, description=description)
+    return take_steps(
+        model, job, steps, step_loss, optimizer, total=total, mode=mode, description=description, additive=True
+    )
 
 
 def ascent(job: Job) -> ForgetTerm:

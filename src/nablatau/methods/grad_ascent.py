@@ -28,6 +28,7 @@ class GradAscent(ForgetPasses):
 
     name: ClassVar[str] = "grad_ascent"
     source: ClassVar[str] = "Jang et al. 2023, arXiv 2210.01504; Maini et al. 2024, arXiv 2401.06121"
+    shardable: ClassVar[bool] = True
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         return forget_passes(model, job, self, ascent(job), description="ascending")

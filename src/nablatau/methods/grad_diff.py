@@ -29,6 +29,7 @@ class GradDiff(ForgetPasses):
 
     name: ClassVar[str] = "grad_diff"
     source: ClassVar[str] = "Liu et al. 2022, arXiv 2203.12817; Maini et al. 2024, arXiv 2401.06121"
+    shardable: ClassVar[bool] = True
     tunable: ClassVar[dict[str, Tunable]] = ForgetPasses.tunable | {"retain_weight": Tunable(low=0.1, high=100.0)}
 
     retain_weight: float = 1.0

@@ -24,6 +24,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nablatau.sharding import lengths, own_share
 from nablatau.training import trainable_parameters
 
 COOLING, WARMING = 0.92, 1.02
@@ -35,8 +36,9 @@ LEAST_SCALE = 1e-3
 
 
 def root_mean_square(tensor: torch.Tensor) -> float:
-    """√mean θ² of a tensor, at least `LEAST_SCALE`."""
-    return max(LEAST_SCALE, float(tensor.detach().double().square().mean().sqrt()))
+    """√mean θ² of a tensor, sharded or not, at least `LEAST_SCALE`."""
+    (length,) = lengths([tensor.detach().double()])
+    return max(LEAST_SCALE, float(length) / math.sqrt(tensor.numel()))
 
 
 def turning_groups(parameters: Iterable[nn.Parameter]) -> list[dict[str, Any]]:
@@ -80,13 +82,15 @@ def length_keeper(parameters: Iterable[nn.Parameter]) -> Callable[..., None]:
     Args:
         parameters: that are watched; a tensor of zeros is left alone.
     """
-    lengths = [(each, torch.linalg.vector_norm(each.detach())) for each in parameters if each.ndim >= 2]
-    kept = [(each, length) for each, length in lengths if float(length) > 0]
+    watched = [each for each in parameters if each.ndim >= 2]
+    pairs = zip(watched, lengths(watched), strict=True)
+    kept = [(each, length) for each, length in pairs if float(length) > 0]
+    watched = [each for each, _ in kept]
 
     def keep(*_: object) -> None:
         with torch.no_grad():
-            for each, length in kept:
-                each.mul_(length / torch.linalg.vector_norm(each))
+            for (each, length), now in zip(kept, lengths(watched), strict=True):
+                own_share(each).mul_(length / now)
 
     return keep
 

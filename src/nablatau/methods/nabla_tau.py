@@ -87,6 +87,7 @@ class NablaTau(Method):
 
     name: ClassVar[str] = "nabla_tau"
     source: ClassVar[str] = "nablatau; after Trippa et al. 2024, arXiv 2403.14339"
+    shardable: ClassVar[bool] = True
 
     passes: float = 2.5
     least_records: int = 8000
@@ -181,6 +182,7 @@ class NablaTau(Method):
             total=plan.steps,
             mode=plan.mode,
             description="forgetting",
+            additive=True,
         )
         after_F = _losses(model, plan.forget_loader, plan, job)
         return (

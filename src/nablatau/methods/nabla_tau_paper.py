@@ -47,6 +47,7 @@ class PublishedNablaTau(Method):
 
     name: ClassVar[str] = "nabla_tau_paper"
     source: ClassVar[str] = "Trippa et al. 2024, arXiv 2403.14339"
+    shardable: ClassVar[bool] = True
 
     budget: float = 6.0
     alpha: float | None = None

@@ -48,6 +48,7 @@ class NegGrad(Method):
 
     name: ClassVar[str] = "neg_grad"
     source: ClassVar[str] = "Golatkar et al. 2020, arXiv 1911.04933"
+    shardable: ClassVar[bool] = True
     tunable: ClassVar[dict[str, Tunable]] = {
         "learning_rate": Tunable(low=1e-4, high=1e-1),
         "loss_bound": Tunable(low=1e-2, high=1e1),
@@ -73,21 +74,22 @@ class NegGrad(Method):
         check_batch_norm(model, len(job.request.forget_set), self.mode)
         loader = job.loader(job.request.forget_set, self.batch_size, "forget batches", mode=self.mode)
         bound = unseen_loss(model, job) if self.loss_bound is None else self.loss_bound
-        push, asked = 1.0, 0
+        push, taken = 1.0, 0
 
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
-            nonlocal push, asked
+            nonlocal push
             forget_loss = batch_mean(job.objective, model, step.batches["forget"])
-            push = 1.0 if asked == 0 or forget_loss.item() < bound else 0.0
-            asked += 1
+            push = 1.0 if taken == 0 or forget_loss.item() < bound else 0.0
             return {"loss": -forget_loss if push else 0.0 * forget_loss, "forget_loss": forget_loss}
 
         def steps() -> Iterator[Step]:
+            nonlocal taken
             for step in passes("forget", loader, self.epochs, self.learning_rate):
                 if not push:
                     return
                 step.values["loss_bound"] = bound
                 yield step
+                taken += 1
 
         return take_steps(
             model,

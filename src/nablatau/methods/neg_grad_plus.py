@@ -46,6 +46,7 @@ class NegGradPlus(Method):
 
     name: ClassVar[str] = "neg_grad_plus"
     source: ClassVar[str] = "Kurmanji et al. 2023, arXiv 2302.09880"
+    shardable: ClassVar[bool] = True
     tunable: ClassVar[dict[str, Tunable]] = {
         "beta": Tunable(low=0.8, high=0.9999, log=False),
         "learning_rate": Tunable(low=1e-4, high=1e-1),

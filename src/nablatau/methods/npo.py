@@ -44,6 +44,7 @@ class Npo(ForgetPasses):
 
     name: ClassVar[str] = "npo"
     source: ClassVar[str] = "Zhang et al. 2024, arXiv 2404.05868"
+    shardable: ClassVar[bool] = True
     tunable: ClassVar[dict[str, Tunable]] = ForgetPasses.tunable | {
         "beta": Tunable(low=0.03, high=3.0),
         "retain_weight": Tunable(low=0.1, high=100.0),

@@ -15,6 +15,7 @@ class Retrain(Method):
 
     name: ClassVar[str] = "retrain"
     source: ClassVar[str] = "by definition"
+    shardable: ClassVar[bool] = True
     needs: ClassVar[frozenset[Need]] = frozenset({"recipe"})
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:

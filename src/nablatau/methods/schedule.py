@@ -76,6 +76,7 @@ def descend(
     weight_decay: float,
     mode: Mode,
     description: str,
+    additive: bool = False,
 ) -> nn.Module:
     """Take the steps with the published optimizer, AdamW, and return the model.
 
@@ -88,9 +89,12 @@ def descend(
         weight_decay: of AdamW; its other settings are torch's defaults, as published.
         mode: of the model during the steps.
         description: what the progress bar says.
+        additive: as in `run_steps`.
     """
     optimizer = torch.optim.AdamW(trainable_parameters(model), weight_decay=weight_decay)
-    return take_steps(model, job, steps, step_loss, optimizer, total=total, mode=mode, description=description)
+    return take_steps(
+        model, job, steps, step_loss, optimizer, total=total, mode=mode, description=description, additive=additive
+    )
 
 
 def check_batch_norm(model: nn.Module, forget_size: int, mode: Mode) -> None:

@@ -42,6 +42,7 @@ class SimNpo(ForgetPasses):
 
     name: ClassVar[str] = "sim_npo"
     source: ClassVar[str] = "Fan et al. 2024, arXiv 2410.07163"
+    shardable: ClassVar[bool] = True
     tunable: ClassVar[dict[str, Tunable]] = ForgetPasses.tunable | {
         "beta": Tunable(low=0.5, high=10.0),
         "retain_weight": Tunable(low=0.1, high=100.0),

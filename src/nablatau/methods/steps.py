@@ -41,6 +41,7 @@ def take_steps(
     mode: Mode,
     description: str,
     still: Sequence[nn.Module] = (),
+    additive: bool = False,
 ) -> nn.Module:
     """Take the steps and return the model.
 
@@ -54,6 +55,7 @@ def take_steps(
         mode: of the model during the steps.
         description: what the progress bar says.
         still: modules that stay in eval mode.
+        additive: as in `run_steps`.
     """
     run_steps(
         model,
@@ -68,6 +70,7 @@ def take_steps(
         description=description,
         on_step=job.on_step,
         still=still,
+        additive=additive,
     )
     return model
 
@@ -142,7 +145,9 @@ def repair(
 
     optimizer = sgd(model, momentum=momentum, weight_decay=weight_decay)
     total = len(rates) * len(loader)
-    return take_steps(model, job, steps(), step_loss, optimizer, total=total, mode=mode, description="repairing")
+    return take_steps(
+        model, job, steps(), step_loss, optimizer, total=total, mode=mode, description="repairing", additive=True
+    )
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:

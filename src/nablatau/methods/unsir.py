@@ -25,6 +25,7 @@ Where we differ from the notebook, and why:
 Shapes: B records in a batch, M noise inputs a class, K classes to be forgotten.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -108,31 +109,39 @@ class Unsir(Method):
         noise = self._noise(model, job, classes)
         labels = classes.repeat_interleave(self.noise_count)
         generator = random_generator(job.seed, "noise inputs")
+        chosen = torch.empty(0, dtype=torch.int64)
+
+        def with_noise(steps: Iterator[Step]) -> Iterator[Step]:  # drawn once a step, in however many pieces it goes
+            nonlocal chosen
+            for step in steps:
+                count = max(1, round(self.noise_share * len(classes) * step.batches["retain"].whole_size))
+                chosen = torch.randint(len(noise), (count,), generator=generator).to(job.device)
+                yield step
 
         def impair_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
-            batch = step.batches["retain"]
-            count = max(1, round(self.noise_share * len(classes) * batch.whole_size))
-            chosen = torch.randint(len(noise), (count,), generator=generator).to(job.device)
-            return mixed_loss(job.objective, model, batch, noise[chosen], labels[chosen])
+            return mixed_loss(job.objective, model, step.batches["retain"], noise[chosen], labels[chosen])
 
         def repair_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             loss = batch_mean(job.objective, model, step.batches["retain"])
             return {"loss": loss, "retain_loss": loss}
 
         loader = self._retain_loader(job)
-        for step_loss, epochs, rate, description in (
-            (impair_loss, self.impair_epochs, self.impair_learning_rate, "impairing"),
-            (repair_loss, self.repair_epochs, self.repair_learning_rate, "repairing"),
+        impairing = with_noise(passes("retain", loader, self.impair_epochs, self.impair_learning_rate))
+        repairing = passes("retain", loader, self.repair_epochs, self.repair_learning_rate)
+        for steps, step_loss, epochs, description in (
+            (impairing, impair_loss, self.impair_epochs, "impairing"),
+            (repairing, repair_loss, self.repair_epochs, "repairing"),
         ):
             take_steps(
                 model,
                 job,
-                passes("retain", loader, epochs, rate),
+                steps,
                 step_loss,
                 torch.optim.Adam(trainable_parameters(model)),
                 total=epochs * len(loader),
                 mode=self.mode,
                 description=description,
+                additive=True,
             )
         return model
 

@@ -1,0 +1,88 @@
+"""Sharding: a model, its gradients and the optimizer's state cut into one share a process (FSDP2, `fully_shard`).
+
+Each parameter is cut along its first dimension. A block (blocks.py) is put together while it computes, and taken apart
+again; what lies in no block is one more unit, together as long as a step lasts. Source: Zhao et al., "PyTorch FSDP",
+VLDB 2023, arXiv 2304.11277, in the form of `torch.distributed.fsdp.fully_shard`.
+
+A sharded model takes the same steps as a whole one; a number taken from a weight's own share would be another in every
+process. `lengths` is for such numbers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+from nablatau.blocks import blocks_of
+from nablatau.errors import SettingsError
+from nablatau.runtime import is_distributed, process_count, sum_over_processes
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether each process holds a share of the model's weights alone."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def shard(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model, changed in place, each weight on `device` and cut into one share a process.
+
+    Args:
+        model: the same in every process. It moves there block by block, so that no device ever holds all of it.
+        device: of this process.
+
+    Raises:
+        SettingsError: this is one process alone.
+    """
+    if not is_distributed():
+        raise SettingsError(
+            "sharded cuts a model into one share a process, and this is one process alone. Start several, with "
+            "`torchrun --nproc-per-node 2 …`, or leave the setting out."
+        )
+    mesh = init_device_mesh(device.type, (process_count(),))
+    for block in blocks_of(model):
+        fully_shard(block, mesh=mesh, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh, reshard_after_forward=True)  # else a look after a look would see old weights
+    return model
+
+
+def put_together(model: nn.Module, whole: nn.Module) -> nn.Module:
+    """An ordinary model with the weights of a sharded one, in every process; weights travel one by one.
+
+    Args:
+        model: sharded.
+        whole: of the same architecture, to be changed in place; its device stays.
+    """
+    state = {name: _whole(value) for name, value in model.state_dict().items()}
+    whole.load_state_dict(state)
+    return whole
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, DTensor):
+        value = value.full_tensor()
+    return value.detach().cpu() if isinstance(value, Tensor) else value  # a layer's extra state may be of any form
+
+
+def lengths(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The Frobenius norm of each tensor, of a sharded one over all its shares; every process gets the same.
+
+    Args:
+        tensors: of any shapes; what is told of the shares travels in one message.
+    """
+    found = [torch.linalg.vector_norm(own_share(tensor)) for tensor in tensors]
+    cut = [place for place, tensor in enumerate(tensors) if isinstance(tensor, DTensor)]
+    if cut:
+        squares = sum_over_processes(torch.stack([found[place].double().square() for place in cut]))
+        for place, length in zip(cut, squares.sqrt(), strict=True):
+            found[place] = length.to(found[place].dtype)
+    return found
+
+
+def own_share(tensor: Tensor) -> Tensor:
+    """What of a tensor lies in this process: its share of a sharded one, which may be empty, else all of it."""
+    tensor = tensor.detach()
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
