@@ -50,7 +50,7 @@ MADE_FOR = {
 """From the end of a model class's name to its objective; of other classifications the config tells the kind."""
 
 
-class NablaTauTrainer(transformers.Trainer):  # type: ignore[misc]  # transformers is not typed
+class NablaTauTrainer(transformers.Trainer):  # type: ignore[misc, name-defined]  # imported when needed, so untyped
     """Makes a model forget, with the interface of `transformers.Trainer`.
 
     What to forget is said in one of two ways: `train_dataset` with `forget_ids`, or `forget_dataset` beside
@@ -82,6 +82,8 @@ class NablaTauTrainer(transformers.Trainer):  # type: ignore[misc]  # transforme
         SettingsError: arguments that contradict each other, or would have no effect.
         RequestError, OverlapError: data sets or ids that cannot serve.
     """
+
+    control: Any  # what the callbacks wish, a TrainerControl
 
     def __init__(
         self,
@@ -182,7 +184,7 @@ class NablaTauTrainer(transformers.Trainer):  # type: ignore[misc]  # transforme
             known = None if id_column is None else _ids_in(train, id_column)
             return TrainingData(_Columns(train, names), unseen, ids=known).forget_ids(ids)
         assert forget_set is not None
-        joined = ConcatDataset([forget_set, retain_set])  # type: ignore[list-item]
+        joined: ConcatDataset[Any] = ConcatDataset([forget_set, retain_set])  # type: ignore[list-item]
         return TrainingData(_Columns(joined, names), unseen).forget_ids(range(len(forget_set)))
 
     def _on_step(self, row: dict[str, float]) -> None:
