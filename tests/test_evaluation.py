@@ -136,6 +136,12 @@ def test_every_kind_of_objective_is_summarised(data: TrainingData) -> None:
         rows = summarise(evidence)
         assert [row.name for row in rows][:4] == [f"{label}, {s} set" for s in ("retain", "forget", "unseen", "test")]
         assert all(value is not None for row in rows[:5] for value in row.values.values())
+        macro = {row.name: row.values["original"] for row in rows if row.name.startswith("Macro F1")}
+        assert len(macro) == (4 if label == "Micro F1" else 0)
+        if macro:
+            test = evidence.scores["original"]["test"]
+            expected = f1_score(test["target"], test["prediction"], average="macro")
+            assert macro["Macro F1, test set"].value == pytest.approx(expected)
 
 
 def test_a_request_without_its_evaluation_half_is_refused(data: TrainingData, objective: Objective) -> None:

@@ -1,6 +1,7 @@
 """LoRA adapters through the front door: what is trained, what stays, and what each way of saving gives back."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ import small_texts
 from nablatau.errors import CheckpointError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.hf import Columns, TextProject, text_project
+from nablatau.methods import GradDiff, Npo, Scrub
+from nablatau.methods.base import Job
+from nablatau.methods.steps import reference_of
+from nablatau.training import History
 
 transformers = pytest.importorskip("transformers", reason="the extra `hf` is not installed")
 peft = pytest.importorskip("peft", reason="the extra `hf` is not installed")
@@ -127,3 +132,67 @@ def test_a_rank_that_is_none(rank: int, tmp_path: Path, files: dict[str, Any]) -
     folder = small_texts.save(tmp_path / "model", small_texts.bert())
     with pytest.raises(SettingsError, match=f"--lora-rank must be 1 or more, not {rank}"):
         text_project(str(folder), lora_rank=rank, **files)
+
+
+# ---------------------------------------------------------------------- the original as reference
+
+
+def job_of(texts: TextProject) -> Job:
+    return Job(
+        request=texts.project.data.forget_ids(["s1-1", "s1-5", "s1-7"]).for_methods(),
+        objective=texts.project.objective,
+        recipe=None,
+        seed=0,
+        runtime=nablatau.Runtime(),
+        device=torch.device("cpu"),
+        history=History(),
+        on_step=None,
+    )
+
+
+def moved(model: nn.Module) -> set[int]:
+    """Where the weights of adapter and head lie, each of them moved a little."""
+    weights = [each for each in model.parameters() if each.requires_grad]
+    with torch.no_grad():
+        for each in weights:
+            each += 0.1
+    return {each.data_ptr() for each in weights}
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_reference_is_the_original_without_a_second_base(
+    learned: bool, tmp_path: Path, files: dict[str, Any]
+) -> None:
+    """A fresh adapter is switched off; of one that holds what the original learned there is a copy, and of it alone."""
+    texts = text_project(str(small_texts.save(tmp_path / "model", small_texts.bert())), lora_rank=2, **files)
+    model = texts.project.model
+    if learned:
+        moved(model)
+    original, reference = logits(model, texts), reference_of(model, job_of(texts))
+    places = moved(model)
+    assert not torch.allclose(logits(model, texts), original, atol=1e-3)
+    with reference.asked() as asked:
+        assert torch.equal(logits(asked, texts), original)
+    assert (asked is model) == (not learned)
+    own = {each.data_ptr() for each in asked.parameters()} - {each.data_ptr() for each in model.parameters()}
+    assert len(own) == (len(places) if learned else 0)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("method", [Npo(epochs=1, batch_size=3), GradDiff(epochs=1, batch_size=3), Scrub()])
+def test_methods_compare_with_the_original(
+    learned: bool, method: nablatau.Method, tmp_path: Path, files: dict[str, Any]
+) -> None:
+    """Before the first step no record is likelier or unlikelier than under the original, nor any output another."""
+    texts = text_project(str(small_texts.save(tmp_path / "model", small_texts.bert())), lora_rank=2, **files)
+    if learned:
+        moved(texts.project.model)
+    request = texts.project.data.forget_ids(["s1-1", "s1-5", "s1-7"])
+    done = nablatau.forget(texts.project.model, request, texts.project.objective, method=method)
+    first = {name: values[0] for name, values in done.history.columns.items()}
+    if isinstance(method, Npo):
+        assert first["forget_term"] == pytest.approx(2 / method.beta * math.log(2), rel=1e-5)
+    before = texts.project.model.state_dict()
+    changed = {name for name, value in done.model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed
+    assert all("lora_" in name or "modules_to_save" in name for name in changed)

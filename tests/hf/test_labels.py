@@ -56,6 +56,7 @@ def test_one_column_a_label() -> None:
         ),
         (class_numbers, {"a": [0], "b": [1]}, ["a", "b"], "2 label columns were named, and a text has one class"),
         (zeros_and_ones, {"labels": ["joy,rage"]}, ["labels"], r"holds \['rage'\]"),
+        (zeros_and_ones, {"labels": [[0, 3], [-1]]}, ["labels"], r"holds \[3, -1\]"),
         (zeros_and_ones, {"a": [0], "b": [1]}, ["a", "b"], "2 label columns were named, and the model has 3 labels"),
         (zeros_and_ones, {"a": [0], "b": [1], "c": [2]}, ["a", "b", "c"], r"column 'c' holds \[2\]"),
     ],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from by_hand import apart, models_asked, texts_request
 from nablatau import Objective
 from nablatau.methods import Undial
+from nablatau.methods.steps import frozen_copy, movable_state
 from small import small_transformer
 
 
@@ -47,6 +48,27 @@ def test_the_base_serves_as_teacher_only_where_it_is_the_original(added: float, 
     assert len(asked) == models
     assert done.model.on
     assert apart(done.model, model) > 0
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+def test_a_teacher_holds_what_can_move_and_nothing_twice(adapted: bool) -> None:
+    model: nn.Module = Adapted(added=0.01) if adapted else small_transformer()
+    teacher = frozen_copy(model)
+    assert not any(each.requires_grad for each in teacher.parameters())
+    for (name, own), (_, theirs) in zip(model.named_parameters(), teacher.named_parameters(), strict=True):
+        assert torch.equal(own, theirs)
+        assert (own is theirs) == (adapted and name.startswith("base."))
+
+
+def test_what_can_move_comes_back() -> None:
+    model = nn.Sequential(nn.Linear(3, 4).requires_grad_(False), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    state = movable_state(model)
+    assert not any(name.startswith("0.") for name in state)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model(torch.randn(8, 3))
+    nn.init.ones_(model[2].weight)
+    model.load_state_dict(state, strict=False)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_both_ways_give_the_same_model() -> None:

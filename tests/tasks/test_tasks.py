@@ -9,7 +9,8 @@ from nablatau.records import Records
 from nablatau.scoring import score
 from nablatau.tasks import TASKS
 from nablatau.tasks.augmentations import crop, crop_and_flip
-from nablatau.tasks.models import ResNet18
+from nablatau.tasks.goemotions import labels_of, tokens_of, vocabulary
+from nablatau.tasks.models import ResNet18, TextEncoder
 from nablatau.tasks.sources import is_available
 from nablatau.tasks.splits import shuffled_parts
 
@@ -18,6 +19,7 @@ NEEDS = {
     "cifar10": "cifar10",
     "cifar10_small": "cifar10",
     "cifar100": "cifar100",
+    "goemotions": "goemotions",
     "adult": "adult",
     "california_housing": "california_housing",
 }
@@ -82,6 +84,29 @@ def test_the_paper_network_has_the_published_size() -> None:
     assert sum(parameter.numel() for parameter in ResNet18(10).parameters()) == 11_181_642
     assert ResNet18(10)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     assert ResNet18(10, width=8, cifar_stem=True)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+def test_comments_as_tokens_and_labels() -> None:
+    texts = ["Thanks [NAME], thanks!", "I don't know.", "thanks"]
+    numbers = vocabulary(texts)
+    assert next(iter(numbers)) == "thanks"
+    assert {"[name]", ",", "!", "don't"} <= set(numbers)
+    rows = [{"text": "THANKS, stranger", "label_ids": "15"}, {"text": "know " * 40, "label_ids": "3 27"}]
+    tokens = tokens_of(rows, numbers)
+    assert tokens[0].tolist() == [2, numbers[","], 1, *[0] * 21]
+    assert tokens[1].tolist() == [numbers["know"]] * 24
+    assert [each.nonzero().flatten().tolist() for each in labels_of(rows)] == [[15], [3, 27]]
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_filling_does_not_change_what_is_said_of_a_text(mode: str) -> None:
+    torch.manual_seed(0)
+    network = TextEncoder(20, 12, 5).train(mode == "train")
+    words = torch.randint(1, 20, (3, 7))
+    with torch.no_grad():
+        found = network(torch.nn.functional.pad(words, [0, 5]))
+        assert torch.allclose(found, network(words), atol=1e-6)
+        assert not torch.allclose(found, network(words.flip(1)), atol=1e-3)
 
 
 def test_crop_against_a_naive_one() -> None:

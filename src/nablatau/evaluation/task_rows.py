@@ -15,6 +15,7 @@ from nablatau.metrics import (
     accuracy,
     calibration_null_floor,
     expected_calibration_error,
+    f1_macro,
     f1_micro,
     negative_flips,
     negative_log_likelihood,
@@ -27,8 +28,16 @@ from nablatau.statistics import Interval, mean_interval, paired_change
 
 def _f1(scores: Scores) -> Interval | None:
     """Micro F1; None for a single record, or where there is neither a label nor a prediction of one."""
-    some = bool(scores["prediction"].any() or scores["target"].any())
-    return f1_micro(scores["prediction"], scores["target"]) if some and len(scores) > 1 else None
+    return f1_micro(scores["prediction"], scores["target"]) if _has_labels(scores) else None
+
+
+def _f1_of_labels(scores: Scores) -> Interval | None:
+    """Macro F1; None where there is no micro F1."""
+    return f1_macro(scores["prediction"], scores["target"]) if _has_labels(scores) else None
+
+
+def _has_labels(scores: Scores) -> bool:
+    return bool(scores["prediction"].any() or scores["target"].any()) and len(scores) > 1
 
 
 def _mean(scores: Scores) -> Interval | None:
@@ -105,6 +114,12 @@ def task_rows(evidence: Evidence) -> list[Row]:
     ]
     if evidence.kind == "single-label":
         rows += _classification_rows(evidence, "test" if "test" in evidence.splits else "unseen")
+    if evidence.kind == "multi-label":
+        note = "mean over labels of their F1; bootstrap over records"
+        rows += [
+            row_of_each(evidence, f"Macro F1, {split} set", note, as_retrained, _scored(evidence, split, _f1_of_labels))
+            for split in evidence.splits
+        ]
     if evidence.kind == "causal-lm":
         rows += _memorisation_rows(evidence)
     return rows

@@ -17,6 +17,8 @@ Where we differ from that code, and why:
 - dropout is off unless `mode` says otherwise, as in every method here; the models they use have none.
 
 `learning_rate` is for models of billions of weights: it moves small ones hardly at all, and must be raised for them.
+
+Shapes: B examples in a batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +34,7 @@ from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.schedule import check_batch_norm
 from nablatau.methods.steps import beside, passes, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean, trainable_parameters
+from nablatau.training import Step, batch_mean, trainable_parameters, whole_mean
 
 ForgetTerm = Callable[[nn.Module, RecordBatch], dict[str, Tensor]]
 """From model and forget batch to "forget_term", which is descended, and other numbers for the history; all additive."""
@@ -131,6 +133,24 @@ def ascent(job: Job) -> ForgetTerm:
     def term(model: nn.Module, batch: RecordBatch) -> dict[str, Tensor]:
         forget_loss = batch_mean(job.objective, model, batch)
         return {"forget_term": -forget_loss, "forget_loss": forget_loss}
+
+    return term
+
+
+def of_each_loss(job: Job, values: Callable[[Tensor, RecordBatch], Tensor]) -> ForgetTerm:
+    """The mean over a forget batch of a function of each record's loss; the mean loss is recorded beside it.
+
+    Args:
+        job: with the objective.
+        values: from loss_B and the batch to value_B.
+    """
+
+    def term(model: nn.Module, batch: RecordBatch) -> dict[str, Tensor]:
+        losses_B = job.objective.loss(model, batch.data, batch.size)
+        return {
+            "forget_term": whole_mean(values(losses_B, batch), batch),
+            "forget_loss": whole_mean(losses_B.detach(), batch),
+        }
 
     return term
 

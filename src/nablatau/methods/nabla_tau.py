@@ -25,7 +25,6 @@ of the holdout set that is for evaluation. Experiments, also those that failed, 
 Shapes: B examples in a batch, F forget records, N records of forget and retain set together.
 """
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -40,7 +39,7 @@ from nablatau.errors import NonFiniteLossError, SettingsError
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job, Method
 from nablatau.methods.heat import Heat, share_of_peak, turning_optimizer
-from nablatau.methods.steps import take_steps
+from nablatau.methods.steps import movable_state, take_steps
 from nablatau.recipes import check_counts, check_positive
 from nablatau.records import Records
 from nablatau.runtime import random_generator
@@ -114,13 +113,13 @@ class NablaTau(Method):
         plan = _Plan.of(self, job)
         before = _Before.of(model, plan, job)
         job.history.notes += [EXPLAINED, *notices(before, job)]
-        original = copy.deepcopy(model.state_dict())
+        original = movable_state(model)
         for run in range(RUNS):
             turn = plan.turn * COOLER**run
             try:
                 account = self._attempt(model, plan, before, turn, job)
             except NonFiniteLossError as error:
-                model.load_state_dict(original)
+                model.load_state_dict(original, strict=False)
                 refuse_not_finite(_losses(model, plan.loader, plan, job), plan.loader.records, "train")
                 why = f"the loss became no number at step {error.step}"
             else:
@@ -129,7 +128,7 @@ class NablaTau(Method):
                 if not why:
                     job.history.notes.append(account)
                     return model
-            model.load_state_dict(original)
+            model.load_state_dict(original, strict=False)
             again = "It was undone, and run again with a quarter of the heat." if run < RUNS - 1 else "It was undone."
             job.history.notes.append(f"A run with turns of up to {turn:.2g} failed: {why}. {again}")
         job.history.notes.append(

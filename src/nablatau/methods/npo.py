@@ -24,10 +24,9 @@ from torch.nn.functional import logsigmoid
 
 from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job, Tunable
-from nablatau.methods.forget_passes import ForgetPasses, check_not_negative, forget_passes
+from nablatau.methods.forget_passes import ForgetPasses, check_not_negative, forget_passes, of_each_loss
 from nablatau.methods.steps import summed_losses
 from nablatau.recipes import check_positive
-from nablatau.training import whole_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,20 +61,15 @@ class Npo(ForgetPasses):
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         original_N = summed_losses(model, job, job.request.forget_set, self.batch_size)
 
-        def negative_preference(model: nn.Module, batch: RecordBatch) -> dict[str, Tensor]:
-            losses_B = job.objective.loss(model, batch.data, batch.size)
+        def values(losses_B: Tensor, batch: RecordBatch) -> Tensor:
             sums_B = job.objective.summed(losses_B, batch.data)
-            log_ratios_B = original_N[batch.rows.to(job.device)] - sums_B
-            return {
-                "forget_term": whole_mean(npo_losses(log_ratios_B, self.beta), batch),
-                "forget_loss": whole_mean(losses_B.detach(), batch),
-            }
+            return npo_losses(original_N[batch.rows.to(job.device)] - sums_B, self.beta)
 
         return forget_passes(
             model,
             job,
             self,
-            negative_preference,
+            of_each_loss(job, values),
             retain_weight=self.retain_weight,
             description="making unlikely",
         )

@@ -20,11 +20,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job, Tunable
-from nablatau.methods.forget_passes import ForgetPasses, check_not_negative, forget_passes
+from nablatau.methods.forget_passes import ForgetPasses, check_not_negative, forget_passes, of_each_loss
 from nablatau.recipes import check_positive
-from nablatau.training import whole_mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,18 +57,11 @@ class SimNpo(ForgetPasses):
         check_not_negative(retain_weight=self.retain_weight)
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
-        def negative_preference(model: nn.Module, batch: RecordBatch) -> dict[str, Tensor]:
-            losses_B = job.objective.loss(model, batch.data, batch.size)
-            return {
-                "forget_term": whole_mean(sim_npo_losses(losses_B, self.beta, self.gamma), batch),
-                "forget_loss": whole_mean(losses_B.detach(), batch),
-            }
-
         return forget_passes(
             model,
             job,
             self,
-            negative_preference,
+            of_each_loss(job, lambda losses_B, _: sim_npo_losses(losses_B, self.beta, self.gamma)),
             retain_weight=self.retain_weight,
             description="making unlikely",
         )

@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -151,8 +152,26 @@ def repair(
 
 
 def frozen_copy(model: nn.Module) -> nn.Module:
-    """A teacher: a deep copy in eval mode of which no parameter can move."""
-    return copy.deepcopy(model).eval().requires_grad_(False)
+    """A teacher: a copy in eval mode of which no parameter can move.
+
+    Parameters that are frozen in the model are shared with it: no step moves them, and of a model with an adapter they
+    are nearly all. It is a copy of the adapter, then, whatever that has learned, and not of the model below it.
+
+    Args:
+        model: of which only parameters that require a gradient will be changed while the teacher is asked.
+    """
+    shared: dict[int, Any] = {id(each): each for each in model.parameters() if not each.requires_grad}
+    return copy.deepcopy(model, shared).eval().requires_grad_(False)
+
+
+def movable_state(model: nn.Module) -> dict[str, Tensor]:
+    """A copy of what steps can change of a model's state: parameters that require a gradient, and buffers.
+
+    Args:
+        model: gets it back by `load_state_dict(…, strict=False)`.
+    """
+    frozen = {name for name, each in model.named_parameters(remove_duplicate=False) if not each.requires_grad}
+    return copy.deepcopy({name: value for name, value in model.state_dict().items() if name not in frozen})
 
 
 def teacher_outputs(teacher: nn.Module, job: Job, batch: RecordBatch) -> Tensor:
@@ -184,7 +203,8 @@ class Reference:
 
 
 def reference_of(model: nn.Module, job: Job) -> Reference:
-    """What answers as the model does now, whatever becomes of it: its own base where that will do, else a copy.
+    """What answers as the model does now, whatever becomes of it: its own base where that will do, else a copy of what
+    can move in it (`frozen_copy`).
 
     It will do where the model has a context manager `disable_adapter`, as PEFT's models have, where some weights (the
     base's) are frozen, and where the adapter adds nothing yet, so that a forget record's outputs are the same, bit for

@@ -11,6 +11,7 @@ from nablatau.projects import Project
 from nablatau.tasks.cifar10 import cifar10, cifar10_small, cifar100
 from nablatau.tasks.digits import digits, digits_marked, digits_noisy
 from nablatau.tasks.fashion_mnist import fashion_mnist
+from nablatau.tasks.goemotions import goemotions
 from nablatau.tasks.tabular import adult, breast_cancer, california_housing, diabetes
 
 TASKS: dict[str, Callable[[], Project]] = {
@@ -23,6 +24,7 @@ TASKS: dict[str, Callable[[], Project]] = {
         cifar10,
         cifar10_small,
         cifar100,
+        goemotions,
         breast_cancer,
         adult,
         diabetes,
