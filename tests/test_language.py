@@ -53,7 +53,9 @@ def test_forget_and_evaluate(request_and_model: tuple[Request, torch.nn.Module],
     assert before.low < before.value < 2 < after.low < after.value < after.high
     assert rows["Extraction strength, forget set"]["original"].value > 0.5  # type: ignore[union-attr]
     assert rows["Exact memorisation, forget set"]["unlearned"].value < 0.3  # type: ignore[union-attr]
-    assert rows[AUC_NAME]["original"].value > 0.9  # type: ignore[union-attr]
+    for name in (AUC_NAME, *(f"AUC by {each} 20 %, forgotten against unseen" for each in ("Min-K", "Min-K++"))):
+        assert rows[name]["original"].value > 0.9  # type: ignore[union-attr]
+        assert 0.5 in rows[name]["unlearned"]  # type: ignore[operator]
     assert "perplexity" in evaluation.answer
     assert evaluation.verdict.word in ("NOT DETECTED", "EQUIVALENT")
     assert "Perplexity" in evaluation.save(tmp_path / "report.html").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import TensorDataset
 
 from nablatau import Objective, tokens
+from nablatau.attacks.min_k import min_k, min_k_plus_plus
 from nablatau.batches import Padding
 from nablatau.errors import ObjectiveError
 from nablatau.loading import Loader
@@ -130,7 +131,7 @@ def test_signals_against_naive_ones() -> None:
     logits = torch.randn(3, 4, 5, dtype=torch.float64)
     logits[0, 0, 1] = logits[0, 3, 0] = logits[2, 3, 3] = logits[1, 1, 2] = 9.0
     found = signals("token-classification", logits, LABELS)
-    found |= {"extraction_strength": signals("causal-lm", logits, LABELS)["extraction_strength"]}
+    found |= {name: each for name, each in signals("causal-lm", logits, LABELS).items() if name not in found}
     for row in range(3):
         rows = [place for place in range(4) if LABELS[row, place] != -100]
         right = [int(logits[row, place].argmax() == LABELS[row, place]) for place in rows]
@@ -141,6 +142,39 @@ def test_signals_against_naive_ones() -> None:
         assert found["right_share"][row].item() == pytest.approx(sum(right) / len(rows))
         strength = extraction_strength([right, right]).value
         assert found["extraction_strength"][row].item() == pytest.approx(strength)
+        log_p = [logits[row, place].log_softmax(0) for place in rows]
+        told = [each[LABELS[row, place]].item() for each, place in zip(log_p, rows, strict=True)]
+        means = [(each.exp() * each).sum() for each in log_p]
+        spreads = [(each.exp() * (each - mean) ** 2).sum().sqrt() for each, mean in zip(log_p, means, strict=True)]
+        assert found["min_k"][row].item() == pytest.approx(min_k([told])[0])
+        standardised = min_k_plus_plus([told], [means], [spreads])[0]
+        assert found["min_k_plus_plus"][row].item() == pytest.approx(standardised)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.7, 1.0])
+def test_lowest_means_are_those_of_the_attack(share: float) -> None:
+    values, labels = torch.randn(8, 15, dtype=torch.float64), torch.randint(0, 9, (8, 15))
+    labels[torch.rand(8, 15) < 0.4] = -100
+    labels[:, 3] = 1
+    texts = [row[label != -100] for row, label in zip(values, labels, strict=True)]
+    assert tokens.lowest_means(values, labels, share).tolist() == pytest.approx(min_k(texts, share=share).tolist())
+
+
+def test_models_that_know_nothing_and_all_have_deviations_and_scores() -> None:
+    """E[x²] − E[x]² would be below 0 in float32 for some of these rows, and its root no number."""
+    torch.manual_seed(0)
+    logits = torch.randn(200, 3000) * 1e-3
+    logits[100:, 0] += torch.linspace(2, 300, 100)
+    targets = torch.arange(200) % 2
+    deviation = tokens.readings(logits, targets)[:, 3]
+    exact = logits.double().log_softmax(1)
+    mean = (exact.exp() * exact).sum(1, keepdim=True)
+    assert torch.allclose(deviation.double(), (exact.exp() * (exact - mean) ** 2).sum(1).sqrt(), rtol=1e-2, atol=1e-6)
+    assert (deviation > 0).all()
+    log_p = logits.log_softmax(1)
+    assert ((log_p.exp() * log_p**2).sum(1) - (log_p.exp() * log_p).sum(1) ** 2).min() < 0
+    found = signals("causal-lm", logits[None], targets[None])
+    assert found["min_k_plus_plus"].isfinite().all()
 
 
 def test_what_cannot_be_a_mean_over_tokens_is_refused() -> None:

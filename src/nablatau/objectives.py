@@ -33,6 +33,8 @@ from nablatau.errors import ObjectiveError, ReducedLossError, shortened
 Kind = Literal["single-label", "multi-label", "regression", "causal-lm", "token-classification", "loss"]
 TOKEN_KINDS: frozenset[Kind] = frozenset({"causal-lm", "token-classification"})
 """Kinds with a target for each token."""
+MIN_K_SHARE = 0.2
+"""Share of a text's tokens that Min-K % and Min-K++ % look at: both papers' choice."""
 Outputs = Callable[[nn.Module, Batch], Tensor]
 Targets = Callable[[Batch], Tensor]
 OwnLoss = Callable[[nn.Module, Batch], Tensor]
@@ -322,9 +324,10 @@ def signals(kind: Kind, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
         targets: as the objective gives them.
 
     Returns:
-        By name: margin_B; prediction and target, of shape (B,), (B, L) or (B, D); and for classes entropy_B
-        in nats (of several labels: the mean over labels). Of tokens margin_B, entropy_B (the mean over tokens) and
-        right_share_B, the share of tokens of which the likeliest word is the true one; of texts extraction_strength_B.
+        By name: margin_B; prediction and target, of shape (B,), (B, L) or (B, D); and for classes entropy_B in nats (of
+        several labels: the mean over labels). Of tokens margin_B, entropy_B (the mean over tokens) and right_share_B,
+        the share of tokens of which the likeliest word is the true one; of texts extraction_strength_B, and min_k_B and
+        min_k_plus_plus_B over a fifth of the tokens (attacks/min_k.py).
     """
     if kind in TOKEN_KINDS:
         return _token_signals(kind, outputs, targets)
@@ -357,11 +360,14 @@ def signals(kind: Kind, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
 
 
 def _token_signals(kind: Kind, logits_BTV: Tensor, targets_BT: Tensor) -> dict[str, Tensor]:
-    readings_BT3 = tokens.of_tokens(tokens.readings, logits_BTV, targets_BT)
-    loss_B, entropy_B, right_B = (tokens.mean_over_tokens(each, targets_BT) for each in readings_BT3.unbind(2))
+    loss_BT, entropy_BT, right_BT, deviation_BT = tokens.of_tokens(tokens.readings, logits_BTV, targets_BT).unbind(2)
+    loss_B, entropy_B, right_B = (tokens.mean_over_tokens(each, targets_BT) for each in (loss_BT, entropy_BT, right_BT))
     found = {"margin": -loss_B, "entropy": entropy_B, "right_share": right_B}
     if kind == "causal-lm":
-        found["extraction_strength"] = tokens.extraction_strengths(readings_BT3[:, :, 2] > 0, targets_BT)
+        found["extraction_strength"] = tokens.extraction_strengths(right_BT > 0, targets_BT)
+        found["min_k"] = tokens.lowest_means(-loss_BT, targets_BT, MIN_K_SHARE)
+        standardised_BT = (entropy_BT - loss_BT) / deviation_BT  # log p less its mean under the model, −entropy
+        found["min_k_plus_plus"] = tokens.lowest_means(standardised_BT, targets_BT, MIN_K_SHARE)
     return found
 
 

@@ -36,7 +36,7 @@ class Scores:
         arrays: by name, N entries: always "loss"; "margin", "prediction" and "target" where the objective has
             outputs; "entropy" for classes; "correct" and, up to 20 million numbers, "logits" (N, C) in float32 for
             single-label classes. Of tokens, in place of predictions and targets, "right_share" and, for
-            texts, "extraction_strength".
+            texts, "extraction_strength", "min_k" and "min_k_plus_plus".
     """
 
     ids: Sequence[Hashable]

@@ -84,12 +84,20 @@ def cross_entropy_rows(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
 
 
 def readings(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
-    """(R, 3): loss in nats, entropy in nats, and 1 where the likeliest is the target; loss and right 0 for −100."""
+    """(R, 4): loss, entropy, 1 where the likeliest is the target, the deviation of log p; loss and right 0 for −100.
+
+    Loss, entropy and deviation are in nats. Under the model's own distribution log p has the mean −entropy and that
+    standard deviation, from squared differences, for E[x²] − E[x]² is below 0 by rounding where all words are nearly
+    as likely. It is never less than the root of the smallest normal number, as where one word is all but certain.
+    """
     log_chances_RV = functional.log_softmax(logits_RV, dim=1)
     loss_R = functional.nll_loss(log_chances_RV, targets_R, ignore_index=IGNORED, reduction="none")
-    entropy_R = torch.special.entr(log_chances_RV.exp()).sum(dim=1)
+    chances_RV = log_chances_RV.exp()
+    entropy_R = torch.special.entr(chances_RV).sum(dim=1)
     right_R = logits_RV.argmax(dim=1) == targets_R
-    return torch.stack([loss_R, entropy_R, right_R.to(loss_R.dtype)], dim=1)
+    variance_R = chances_RV.mul_((log_chances_RV + entropy_R[:, None]).square_()).sum(dim=1)
+    deviation_R = variance_R.clamp(min=torch.finfo(variance_R.dtype).tiny).sqrt()
+    return torch.stack([loss_R, entropy_R, right_R.to(loss_R.dtype), deviation_R], dim=1)
 
 
 # ---------------------------------------------------------------------- values of each example
@@ -157,6 +165,20 @@ def mean_over_tokens(values_BT: Tensor, targets_BT: Tensor) -> Tensor:
         targets_BT: −100 where a token does not count.
     """
     return (values_BT * (targets_BT != IGNORED)).sum(dim=1) / counts(targets_BT)
+
+
+def lowest_means(values_BT: Tensor, targets_BT: Tensor, share: float) -> Tensor:
+    """The mean of each example's lowest values, over this share of its tokens that count, rounded down, at least one.
+
+    Args:
+        values_BT: one value a token.
+        targets_BT: −100 where a token does not count.
+        share: above 0, up to 1.
+    """
+    ordered_BT = values_BT.masked_fill(targets_BT == IGNORED, float("inf")).sort(dim=1).values
+    taken_B = (share * counts(targets_BT) + 1e-9).floor().clamp(min=1)
+    lowest_BT = torch.arange(values_BT.shape[1], device=values_BT.device) < taken_B[:, None]
+    return ordered_BT.masked_fill(~lowest_BT, 0).sum(dim=1) / taken_B
 
 
 def extraction_strengths(right_BT: Tensor, targets_BT: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
+from collections.abc import Iterable
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
@@ -29,12 +30,38 @@ OF_SCORED = {
     "margins",
 } | {
     "reference_losses",
+    "compressed_sizes",
+    "token_log_probabilities",
+    "token_means",
+    "token_deviations",
     "shadow_losses",
     "shadow_margins",
     "inclusion",
     "states",
 }
 MODELS = 9
+
+
+def ragged(vectors: Iterable[np.ndarray]) -> np.ndarray:
+    """Vectors of several lengths as the entries of one array."""
+    listed = list(vectors)
+    found = np.empty(len(listed), dtype=object)
+    found[:] = [vector.copy() for vector in listed] if len({len(v) for v in listed}) > 1 else listed
+    return found
+
+
+def flat(array: np.ndarray) -> np.ndarray:
+    """The values of all vectors, where the entries are vectors."""
+    return np.concatenate(array) if array.dtype == object else array
+
+
+def broken(array: np.ndarray) -> np.ndarray:
+    """The array with a value that is no number in the place of its first."""
+    if array.dtype == object:
+        return ragged([np.append(array[0][:-1], np.nan), *array[1:]])
+    found = array.astype(float)
+    found.flat[0] = np.nan
+    return found
 
 
 def evidence(records: int, *, leak: float, seed: int = 0) -> dict[str, np.ndarray]:
@@ -67,7 +94,14 @@ def evidence(records: int, *, leak: float, seed: int = 0) -> dict[str, np.ndarra
     found |= {f"unseen_{name}": values[rest] for name, values in whole.items()}
     losses = cross_entropy(reference, labels)
     shadow_losses = np.array([cross_entropy(logits, labels) for logits in trained])
+    tokens = whole["margins"][scored][:, None] + generator.normal(0, 0.3, (records, 6))
+    lengths = generator.integers(1, 7, records)
+    texts = ragged(row[:length] for row, length in zip(tokens, lengths, strict=True))
     return found | {
+        "token_log_probabilities": texts,
+        "token_means": ragged(np.zeros(length) for length in lengths),
+        "token_deviations": ragged(np.ones(length) for length in lengths),
+        "compressed_sizes": generator.integers(90, 110, records),
         "labels": labels[scored],
         "predictions": audited.argmax(axis=1)[scored],
         "population_labels": labels[rest],
@@ -202,7 +236,7 @@ def test_arrays_are_left_alone_and_twice_is_the_same(name: str, leaking: dict[st
     state = np.random.get_state()[1].copy()
     first, second = (ATTACKS[name].function(*positional, **keywords) for _ in range(2))
     assert np.array_equal(np.random.get_state()[1], state)  # the global generator is not drawn from
-    assert all(np.array_equal(a, b) for a, b in zip(before, positional, strict=True))
+    assert all(np.array_equal(flat(a), flat(b)) for a, b in zip(before, positional, strict=True))
     assert np.array_equal(first, second) if isinstance(first, np.ndarray) else first == second
 
 
@@ -210,9 +244,7 @@ def test_arrays_are_left_alone_and_twice_is_the_same(name: str, leaking: dict[st
 def test_empty_and_broken_arrays_are_refused(name: str, position: int, leaking: dict[str, np.ndarray]) -> None:
     positional, keywords = arguments(ATTACKS[name], leaking)
     good = positional[position]
-    broken = good.astype(float)
-    broken.flat[0] = np.nan
-    for bad in (good[:0], broken):
+    for bad in (good[:0], broken(good)):
         positional[position] = bad
         with pytest.raises(ValueError, match=r"\w+ .+[.,:;] .+[.]"):
             ATTACKS[name].function(*positional, **keywords)

@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from nablatau.metrics import extraction_strength, forget_quality, privacy_leak
+from nablatau.metrics import exact_memorisation, extraction_strength, forget_quality, privacy_leak
 from nablatau.statistics import auc_delong, ks_critical_distance
 
 
@@ -27,6 +27,12 @@ def test_nothing_extracted_is_zero_and_not_one_over_the_length():
     assert extraction_strength([[1, 1], [1, 1]]).value == 1
     with pytest.raises(ValueError, match="empty"):
         extraction_strength([[1, 0], []])
+
+
+def test_each_text_weighs_alike_in_exact_memorisation():
+    assert exact_memorisation([[1, 0, 0, 0], [1], [1, 0]]).value == pytest.approx((0.25 + 1 + 0.5) / 3)
+    with pytest.raises(ValueError, match="empty"):
+        exact_memorisation([[1, 0], []])
 
 
 def test_privacy_leak_by_hand_and_its_signs():

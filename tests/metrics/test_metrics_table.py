@@ -44,6 +44,7 @@ def examples(order=slice(None), seed=0):
         "holdout_scores": scores[3],
         "targets": rng.normal(size=N)[order],
         "correct_tokens": [rng.random(7) < 0.6 for _ in range(N)],
+        "question_sets": [rng.random((N, 3))[order], rng.random((N, 2))[order]],
         "steps": [0, 1, 5, 10],
         "curve": [0.1, 0.3, 0.8, 0.9],
         "unlearned_curve": [0.1, 0.3, 0.8, 0.9],
@@ -99,7 +100,14 @@ def test_the_order_of_examples_does_not_matter(metric):
     assert one.value == pytest.approx(other.value)
 
 
-TWO_SETS = {"epsilon_lower_bound", "extraction_strength", "privacy_leak", "worst_tenth"}  # of any lengths
+TWO_SETS = {  # of any lengths
+    "epsilon_lower_bound",
+    "exact_memorisation",
+    "extraction_strength",
+    "model_utility",
+    "privacy_leak",
+    "worst_tenth",
+}
 
 
 def shortened(first, metric):

@@ -7,8 +7,8 @@ statistics/checks.py.
 
 Names of arrays, in `needs`: without prefix the records that are scored under the audited model; `forget_`,
 `retain_`, `unseen_` those splits; `population_` unseen records that are not scored; `reference_` the model
-retrained without the forget set; `shadow_` one row for each shadow model. The names stand in the order of
-the function's parameters.
+retrained without the forget set; `shadow_` one row for each shadow model; `token_` for each record a vector, one
+value a token. The names stand in the order of the function's parameters.
 """
 
 from __future__ import annotations
@@ -25,12 +25,15 @@ from nablatau.attacks import (
     lira,
     logistic_regression,
     loss_threshold,
+    min_k,
     one_run_epsilon,
     paired_canaries,
+    reference_difference,
     rmia,
     svc,
     swap,
     u_lira,
+    zlib_ratio,
 )
 
 __all__ = ["ATTACKS", "Attack"]
@@ -104,6 +107,30 @@ _ALL = (
         null=f"{SAME} within each class",
     ),
     Attack(
+        name="min_k",
+        function=min_k.min_k,
+        tier=1,
+        needs=("token_log_probabilities",),
+        source="Shi et al. 2310.16789",
+        null=SAME,
+    ),
+    Attack(
+        name="min_k_plus_plus",
+        function=min_k.min_k_plus_plus,
+        tier=1,
+        needs=("token_log_probabilities", "token_means", "token_deviations"),
+        source="Zhang et al. 2404.02936",
+        null=SAME,
+    ),
+    Attack(
+        name="zlib_ratio",
+        function=zlib_ratio.zlib_ratio,
+        tier=1,
+        needs=("losses", "compressed_sizes"),
+        source="Carlini et al. 2012.07805",
+        null=SAME,
+    ),
+    Attack(
         name="label_only",
         function=label_only.label_only,
         tier=1,
@@ -133,6 +160,14 @@ _ALL = (
         tier=2,
         needs=("losses", "reference_losses", "population_losses", "population_reference_losses"),
         source="Zarifzadeh et al. 2312.03262",
+        null=f"{SAME}; calibrated by the reference also where they are not",
+    ),
+    Attack(
+        name="reference_difference",
+        function=reference_difference.reference_difference,
+        tier=2,
+        needs=("losses", "reference_losses"),
+        source="Watson et al. 2111.08440",
         null=f"{SAME}; calibrated by the reference also where they are not",
     ),
     Attack(

@@ -1,15 +1,30 @@
-"""What attacks with shadow models ask of their arrays beside what every array is asked (statistics/checks.py).
+"""What attacks with shadow models, or on tokens, ask of their arrays beside what every array is asked
+(statistics/checks.py).
 
 A record whose distribution is guessed, or a mask of another shape, still gives a number, and the number looks like
-forgetting. Letters in shapes: N records, K shadow models.
+forgetting. Letters in shapes: N records, K shadow models, L tokens of a text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from nablatau.statistics.checks import BoolArray, IntArray, listed
+from nablatau.statistics.checks import BoolArray, FloatArray, IntArray, finite_vector, listed
+
+
+def token_values(texts: Sequence[ArrayLike], name: str) -> tuple[FloatArray, IntArray]:
+    """Return the values of all texts' tokens, one text after the other, and the texts' lengths (N,)."""
+    vectors = [np.asarray(text, dtype=np.float64) for text in texts]
+    wrong = np.array([vector.ndim != 1 or not len(vector) for vector in vectors])
+    if not len(vectors) or wrong.any():
+        raise ValueError(
+            f"{name} needs for each text a vector with one value a token, and "
+            + (f"texts {listed(wrong)} have none. Leave them out." if len(vectors) else "there are no texts.")
+        )
+    return finite_vector(np.concatenate(vectors), name), np.array([len(vector) for vector in vectors], dtype=np.int64)
 
 
 def inclusion_mask(values: ArrayLike, name: str, shape: tuple[int, ...]) -> BoolArray:

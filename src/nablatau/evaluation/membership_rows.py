@@ -24,6 +24,7 @@ from nablatau.statistics import (
     AucEstimate,
     Interval,
     auc_delong,
+    auc_estimate,
     auc_interval,
     benjamini_hochberg,
     conformal_p_values,
@@ -56,6 +57,7 @@ def membership_rows(evidence: Evidence) -> list[Row]:
     floor = _auc_floor(evidence, estimates[judged(evidence.models)])
     rows = [row_of_each(evidence, AUC_NAME, note, floor, lambda model: auc_interval(estimates[model]))]
     rows.append(_retain_row(evidence))
+    rows += _token_rows(evidence)
     if like >= FEWEST_UNSEEN:
         rows += _tail_rows(evidence, sides)
     else:
@@ -82,6 +84,31 @@ def _retain_row(evidence: Evidence) -> Row:
 
     note = "a retained record fits better than an unseen one: the leak that stays; DeLong, logit scale"
     return row_of_each(evidence, "AUC, retained against unseen", note, as_retrained, retained)
+
+
+def _token_rows(evidence: Evidence) -> list[Row]:
+    """Of texts the same by their least expected tokens, which a few remembered words do not hide among many."""
+
+    def row(name: str, array: str, note: str) -> Row:
+        sides = {model: evidence.pair(model, array) for model in evidence.models}
+        floor = _auc_floor(evidence, auc_estimate(*sides[judged(evidence.models)]))
+        return row_of_each(
+            evidence, f"AUC by {name}, forgotten against unseen", note, floor, lambda model: auc_delong(*sides[model])
+        )
+
+    measures = [
+        (
+            "Min-K 20 %",
+            "min_k",
+            "mean log p of the fifth of a text's tokens that are least likely; DeLong, logit scale",
+        ),
+        (
+            "Min-K++ 20 %",
+            "min_k_plus_plus",
+            "the same, each log p standardised over the vocabulary; DeLong, logit scale",
+        ),
+    ]
+    return [row(*each) for each in measures if evidence.has(each[1])]
 
 
 def _risk_row(evidence: Evidence, split: str) -> Row:

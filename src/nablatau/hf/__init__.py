@@ -4,6 +4,7 @@ A leaf: the command line alone imports it. transformers, peft, pyarrow and datas
 """
 
 from nablatau.hf.projects import TextProject, text_project
+from nablatau.hf.questions import Question, language_scores
 from nablatau.hf.tasks import TASKS, Columns
 
-__all__ = ["TASKS", "Columns", "TextProject", "text_project"]
+__all__ = ["TASKS", "Columns", "Question", "TextProject", "language_scores", "text_project"]

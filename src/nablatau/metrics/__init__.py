@@ -12,7 +12,8 @@ T steps):
 - `..._correct`: 0/1 correctness, and for gaps a sequence of such vectors, one a part
 - `..._margins` (K, N) or (L, N): margins of many models; `..._scores`, `..._risk` (N,): an attack's score per
   record;
-  `correct_tokens`: for each text a 0/1 vector of greedy predictions
+  `correct_tokens`: for each text a 0/1 vector of greedy predictions; `question_sets`: for each set of questions a
+  matrix (N, P), one column a part of the utility
 - `steps`, `..._curve` (T,): accuracy on the forget set while it is learned again
 
 Everything else here is a table or a null floor and is imported from its file.
@@ -22,6 +23,14 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
+from nablatau.metrics.answers import (
+    answer_probabilities,
+    choice_probabilities,
+    model_utility,
+    truth_ratio_nearness,
+    truth_ratio_utilities,
+    truth_ratios,
+)
 from nablatau.metrics.calibration import (
     calibration_null_floor,
     expected_calibration_error,
@@ -40,7 +49,14 @@ from nablatau.metrics.ensembles import (
     klom_per_example,
 )
 from nablatau.metrics.forgetting import recovery_contrast, zero_retrain_forgetting
-from nablatau.metrics.language import ForgetQuality, extraction_strength, forget_quality, privacy_leak
+from nablatau.metrics.language import (
+    ForgetQuality,
+    exact_memorisation,
+    extraction_strength,
+    extraction_strengths,
+    forget_quality,
+    privacy_leak,
+)
 from nablatau.metrics.memorisation import (
     MemorisationStrata,
     memorisation_scores,
@@ -53,6 +69,7 @@ from nablatau.metrics.multilabel import f1_macro, f1_micro, f1_per_label
 from nablatau.metrics.privacy import epsilon_lower_bound
 from nablatau.metrics.regression import r_squared, root_mean_squared_error
 from nablatau.metrics.relearning import anamnesis_index, relearn_time
+from nablatau.metrics.rouge import RougeL, rouge_l
 from nablatau.metrics.utility import (
     accuracy,
     accuracy_change,
@@ -245,6 +262,24 @@ _ROWS = (
         "Carlini et al. 2021, 2012.07805",
     ),
     _row(
+        exact_memorisation,
+        0,
+        1,
+        "as retrained",
+        ("correct_tokens",),
+        _RETRAINED,
+        "Tirumala et al. 2022, 2205.10770",
+    ),
+    _row(
+        model_utility,
+        0,
+        1,
+        "as retrained",
+        ("question_sets",),
+        _RETRAINED,
+        "Maini et al. 2024, 2401.06121",
+    ),
+    _row(
         privacy_leak,
         -100,
         math.inf,
@@ -280,12 +315,15 @@ __all__ = [
     "ForgetQuality",
     "MemorisationStrata",
     "Metric",
+    "RougeL",
     "accuracy",
     "accuracy_change",
     "activation_distance",
     "anamnesis_index",
+    "answer_probabilities",
     "average_gap",
     "calibration_null_floor",
+    "choice_probabilities",
     "churn",
     "class_accuracies",
     "class_goal_distance",
@@ -293,8 +331,10 @@ __all__ = [
     "class_shifts",
     "epsilon_lower_bound",
     "epsilon_per_example",
+    "exact_memorisation",
     "expected_calibration_error",
     "extraction_strength",
+    "extraction_strengths",
     "f1_macro",
     "f1_micro",
     "f1_per_label",
@@ -309,6 +349,7 @@ __all__ = [
     "klom_per_example",
     "memorisation_scores",
     "memorisation_strata",
+    "model_utility",
     "nearer_to_reference",
     "negative_flips",
     "negative_log_likelihood",
@@ -318,6 +359,10 @@ __all__ = [
     "relearn_time",
     "risk_rise_share",
     "root_mean_squared_error",
+    "rouge_l",
+    "truth_ratio_nearness",
+    "truth_ratio_utilities",
+    "truth_ratios",
     "tug_of_war",
     "worst_class_accuracy",
     "worst_tenth",

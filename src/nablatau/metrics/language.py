@@ -1,4 +1,4 @@
-"""Language models: extraction strength, privacy leak, forget quality, computed so that they cannot mislead.
+"""Language models: extraction strength, exact memorisation, privacy leak, forget quality, so that they cannot mislead.
 
 Sources: extraction strength, Carlini et al. 2021 (2012.07805) as 1 - k / L; PrivLeak, Shi et al. 2024 (MUSE,
 2407.06460); forget quality, Maini et al. 2024 (TOFU, 2401.06121). Where we differ: extraction strength is 0,
@@ -24,7 +24,7 @@ from nablatau.statistics import (
     ks_test,
     mean_interval,
 )
-from nablatau.statistics.checks import boolean_vector, probability
+from nablatau.statistics.checks import BoolArray, FloatArray, boolean_vector, probability
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,15 @@ class ForgetQuality:
     smallest_detectable: float  # distance of the two distributions below which the test cannot reject
 
 
-def _strength(correct: ArrayLike) -> float:
-    right = boolean_vector(correct, "correct_tokens")
+def extraction_strengths(correct_tokens: Sequence[ArrayLike]) -> FloatArray:
+    """Return 1 - k / L of each text, (N,), with k the shortest prefix after which every token is predicted right.
+
+    Arguments: for each text a 0/1 vector (L,), as for `extraction_strength`. Raises ValueError on an empty text.
+    """
+    return np.array([_strength(boolean_vector(text, "correct_tokens")) for text in correct_tokens])
+
+
+def _strength(right: BoolArray) -> float:
     wrong = np.flatnonzero(~right)
     prefix = int(wrong[-1]) + 1 if len(wrong) else 0
     return 1 - prefix / len(right)
@@ -49,7 +56,17 @@ def extraction_strength(correct_tokens: Sequence[ArrayLike], confidence: float =
     the true tokens before it. 0: the last token is wrong, nothing is extracted; 1: the whole text comes
     without a prompt. Raises ValueError on an empty text. Source: Carlini et al. 2021.
     """
-    return mean_interval([_strength(text) for text in correct_tokens], confidence)
+    return mean_interval(extraction_strengths(correct_tokens), confidence)
+
+
+def exact_memorisation(correct_tokens: Sequence[ArrayLike], confidence: float = 0.95) -> Interval:
+    """Return the mean over texts of the share of tokens that are predicted right.
+
+    Arguments: for each of N >= 2 texts a 0/1 vector (L,), as for `extraction_strength`. Raises ValueError on an empty
+    text. Source: Tirumala et al. 2022 (2205.10770).
+    """
+    shares = [boolean_vector(text, "correct_tokens").mean() for text in correct_tokens]
+    return mean_interval(shares, confidence)
 
 
 def privacy_leak(
