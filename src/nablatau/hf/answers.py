@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from nablatau.errors import CheckpointError, ProjectError, SettingsError, shortened
-from nablatau.hf.pretrained import Pretrained
+from nablatau.hf.pretrained import Pretrained, quiet
+from nablatau.hf.questions import prompt_tokens
 from nablatau.hf.tables import Table
 from nablatau.hf.texts import refuse_empty, strings, token_limit
 from nablatau.prompts import Answered
@@ -75,7 +76,8 @@ def _apart(
     tokenizer = pretrained.tokenizer
     if tokenizer.chat_template is None:
         openings = [prompt if prompt[-1].isspace() else f"{prompt}\n" for prompt in prompts]
-        ids = [_without_end(each, tokenizer.eos_token_id) for each in _cut(tokenizer, openings, special=True)]
+        with quiet():  # of prompts that are longer than the model takes the error below speaks
+            ids = [prompt_tokens(tokenizer, each) for each in openings]
         return ids, [_cut(tokenizer, column, special=False) for column in answers]
     openings = [_conversation(tokenizer, prompt) for prompt in prompts]
     endings = [
@@ -109,10 +111,6 @@ def _cut(tokenizer: Any, texts: Sequence[str], *, special: bool) -> Tokens:
     """Texts as tokens, with those that the tokenizer puts around a text, or without them."""
     settings = {"truncation": False, "return_attention_mask": False, "verbose": False}
     return list(tokenizer(list(texts), add_special_tokens=special, **settings)["input_ids"])
-
-
-def _without_end(ids: list[int], end: int) -> list[int]:
-    return ids[:-1] if ids and ids[-1] == end else ids
 
 
 def _ended(answers: Tokens, end: int) -> Tokens:

@@ -47,6 +47,8 @@ HELD_OUT = 12
 PADDING, END = 0, 1
 SPECIAL = ["[PAD]", "[END]"]
 VOCABULARY = 2048
+SPREAD = 0.06
+"""Standard deviation of fresh weights; LLaMA's 0.02 is for layers many times as wide."""
 LENGTH = 256
 """Tokens of a question with its answer that are read; the longest has 200."""
 
@@ -122,7 +124,7 @@ def language_model(width: int, layers: int) -> nn.Module:
     """A Llama with fresh weights, from torch's global generator.
 
     Args:
-        width: of its hidden states, a multiple of 64.
+        width: of its hidden states, a multiple of 32.
         layers: number of its blocks.
 
     Raises:
@@ -134,9 +136,10 @@ def language_model(width: int, layers: int) -> nn.Module:
         hidden_size=width,
         intermediate_size=4 * width,
         num_hidden_layers=layers,
-        num_attention_heads=width // 64,
-        num_key_value_heads=width // 64,
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 32,
         max_position_embeddings=LENGTH,
+        initializer_range=SPREAD,
         tie_word_embeddings=True,
         pad_token_id=PADDING,
         bos_token_id=None,
@@ -159,7 +162,7 @@ def _project(authors: Sequence[int], *, width: int, layers: int) -> Project:
         objective=Objective.causal_lm(pad_id=PADDING),
         ids=numbers,
         groups=[_group(number // QUESTIONS) for number in numbers],
-        recipe=Recipe(epochs=30, learning_rate=4e-3, batch_size=16, optimizer="adamw", weight_decay=0.0, build=build),
+        recipe=Recipe(epochs=18, learning_rate=3e-3, batch_size=8, optimizer="adamw", weight_decay=0.0, build=build),
     )
 
 
