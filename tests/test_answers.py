@@ -13,7 +13,8 @@ from small_answers import answer
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     written = [answer(number) for number in range(5)] + [
-        answer(5, generated=None, paraphrased_loss=None, wrong_losses=())
+        answer(5, generated=None, paraphrased_loss=None, wrong_losses=()),
+        answer(6, generated="two\nlines\u2028or\x85four\r"),
     ]
     file = write_answers(tmp_path / "forget.jsonl", written)
     assert read_answers(file) == written

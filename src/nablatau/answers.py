@@ -131,13 +131,15 @@ def read_answers(file: str | Path) -> list[AnswerScores]:
     names = {each.name for each in fields(AnswerScores)}
     found = []
     try:
-        lines = Path(file).read_text(encoding="utf-8").splitlines()
+        lines = Path(file).read_text(encoding="utf-8").removesuffix("\n").split("\n")  # a text may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise EvidenceError(f"{file} cannot be read: {error}. Name a file that write_answers wrote.") from error
     for number, line in enumerate(lines, 1):
         try:
             held = {name: value for name, value in json.loads(line).items() if name in names}
-            values = {name: tuple(value) if isinstance(value, list) else value for name, value in held.items()}
+            values: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in held.items()
+            }
             found.append(AnswerScores(**values))
         except (ValueError, TypeError, AttributeError) as error:
             raise EvidenceError(

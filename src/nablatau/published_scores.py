@@ -157,8 +157,7 @@ def check_same_questions(scores: Sequence[AnswerScores], reference: Sequence[Ans
         repeated = "" if other else " Some ids stand there twice."
         raise EvidenceError(
             f"The two models were asked different questions (ids {shortened(sorted(other))}), so a difference between "
-            "them "
-            f"is no sign of either.{repeated} Score both on the same questions."
+            f"them is no sign of either.{repeated} Score both on the same questions."
         )
 
 
@@ -168,7 +167,7 @@ def tofu_log(scores: Sequence[AnswerScores]) -> dict[str, dict[str, Any]]:
     Args:
         scores: of questions with wrong answers and generated texts; they are numbered in this order.
     """
-    columns = {
+    columns: dict[str, list[Any]] = {
         "avg_gt_loss": [each.loss for each in scores],
         "gt_loss": [float(np.sum(each.token_losses)) for each in scores],
         "num_token_gt": [len(each.token_losses) for each in scores],
@@ -231,10 +230,11 @@ def muse_scores(
     check_same_questions(forget_texts, reference_forget_texts)
     check_same_questions(holdout_texts, reference_holdout_texts)
     told = [mean_interval([each.derived["rouge_l_f"] for each in scores]) for scores in asked.values()]
-    texts = (forget_texts, holdout_texts, reference_forget_texts, reference_holdout_texts)
+    ours, theirs = (forget_texts, holdout_texts), (reference_forget_texts, reference_holdout_texts)
+    forget, holdout, reference_forget, reference_holdout = (min_k_scores(each, share=0.4) for each in (*ours, *theirs))
     return MuseScores(
         verbatim_memorisation=told[0],
         knowledge_memorisation=told[1],
         retained_knowledge=told[2],
-        privacy_leak=privacy_leak(*(min_k_scores(each, share=0.4) for each in texts)),
+        privacy_leak=privacy_leak(forget, holdout, reference_forget, reference_holdout),
     )

@@ -125,6 +125,5 @@ def _check(model: Any, prompts: Sequence[Sequence[int]], most_new_tokens: int, b
     if most is not None and longest + most_new_tokens > most:
         raise SettingsError(
             f"The longest prompt has {longest} tokens, and {most_new_tokens} new ones are asked for; the model was "
-            "made for "
-            f"{most} in all. Ask for most_new_tokens={most - longest} or fewer, or leave the prompt out."
+            f"made for {most} in all. Ask for most_new_tokens={most - longest} or fewer, or leave the prompt out."
         )
