@@ -90,6 +90,54 @@ def llama(seed: int = 0) -> Any:
     return transformers.LlamaForSequenceClassification(config)
 
 
+def questions(size: int, seed: int) -> list[dict[str, Any]]:
+    """Questions that begin with a number of their own, with answers of 2 to 5 words, and another answer to each."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for number in range(size):
+        length = int(torch.randint(2, 6, (1,), generator=generator))
+        words = [WORDS[each] for each in torch.randint(len(WORDS), (length,), generator=generator).tolist()]
+        name = " ".join(MORE[int(digit)] for digit in f"{seed}{number:03d}")
+        found.append(
+            {
+                "id": f"q{seed}-{number}",
+                "question": f"{name} runs",
+                "answer": " ".join(words),
+                "instead": "sleeps again",
+                "author": f"author {number // 4}",
+            }
+        )
+    return found
+
+
+def answering_tokenizer(template: str | None = None) -> Any:
+    """One token a word, an end token, and a chat template where one is given."""
+    made = tokenizer((*WORDS, *MORE, "[USER]", "[MODEL]", "[END]"))
+    made.backend_tokenizer.post_processor = None
+    made.add_special_tokens({"eos_token": "[END]", "additional_special_tokens": ["[USER]", "[MODEL]"]})
+    made.chat_template = template
+    return made
+
+
+def answering_llama(seed: int = 0) -> Any:
+    """A Llama of two thin layers that says a word after each, of a tokenizer of 29."""
+    import transformers
+
+    torch.manual_seed(seed)
+    config = transformers.LlamaConfig(
+        vocab_size=32,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=24,
+        pad_token_id=0,
+        eos_token_id=28,
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
 def save(folder: Path, model: Any, words: Any = None) -> Path:
     """The model with its tokenizer in a folder."""
     from nablatau.hf.pretrained import quiet

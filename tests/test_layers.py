@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 LAYERS: list[set[str]] = [
     {"errors", "statistics"},
     {"batches", "quantisation"},
-    {"fingerprints", "tokens"},
+    {"fingerprints", "tokens", "prompts"},
     {"records"},
     {"data", "objectives", "checkpoints"},
     {"runtime"},

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nablatau.methods import Method
     from nablatau.projects import Project
     from nablatau.results import Evaluation
+    from nablatau.runtime import Runtime
 
 Tier = Literal[1, 2, 3]
 SHADOWS = 16
@@ -160,7 +161,7 @@ def evaluate(
             method=method_of(method, preset, None) if tier == 3 else None,
             test_set=project.test_set,
             seed=how.seed,
-            runtime=runtime_of(how, of_texts=opened is not None),
+            runtime=_runtime(how, opened),
         )
         places = {}
         if evidence is not None:
@@ -342,7 +343,7 @@ def _forget(
         with one_folder(out) as folder:  # before any work, so that a place that cannot be written is known at once
             opened = _texts(target, words)
             _check_merge(opened, merge)
-            runtime = runtime_of(how, of_texts=opened is not None)
+            runtime = _runtime(how, opened)
             project = opened.project if opened else _project(target, how)
             request = _request(project, opened, choice)
             recipe = recipe_of(project) if tier > 1 else project.recipe
@@ -375,7 +376,14 @@ def _texts(target: str | None, words: TextWords) -> "TextProject | None":
         return None
     from nablatau.hf import Columns, text_project
 
-    columns = Columns(id=words.id_column, text=words.text_column, label=words.label_column, group=words.group_column)
+    columns = Columns(
+        id=words.id_column,
+        text=words.text_column,
+        prompt=words.prompt_column,
+        alternative=words.alternative_column,
+        label=words.label_column,
+        group=words.group_column,
+    )
     return text_project(
         words.hf,
         task=str(words.task),
@@ -386,6 +394,11 @@ def _texts(target: str | None, words: TextWords) -> "TextProject | None":
         most_tokens=words.max_tokens,
         lora_rank=words.lora_rank,
     )
+
+
+def _runtime(how: How, opened: "TextProject | None") -> "Runtime":
+    """Where to run; texts are read fewer at a time."""
+    return runtime_of(how, at_once=opened.task.texts_at_once) if opened else runtime_of(how)
 
 
 def _check_merge(opened: "TextProject | None", merge: bool) -> None:

@@ -60,7 +60,7 @@ class How:
     workers: int = 0
     "Processes that read data beside the run."
     evaluation_batch_size: int | None = None
-    "Examples in a forward pass without gradients; 1024, or of texts 64, unless given."
+    "Examples in a forward pass without gradients; 1024, or of texts 64 (causal-lm 8), unless given."
     json: Annotated[bool, Parameter(negative="")] = False
     "Print one JSON object instead of text."
 
@@ -72,7 +72,7 @@ class TextWords:
 
     hf: str | None = None
     "The model: a folder with weights (safetensors), config and tokenizer, or a name on the hub."
-    task: Literal["text-classification", "multi-label"] | None = None
+    task: Literal["text-classification", "multi-label", "causal-lm"] | None = None
     "What it is trained for."
     data: Path | None = None
     "Records it was trained on: .jsonl, .csv, .parquet, or a folder that datasets saved."
@@ -83,7 +83,11 @@ class TextWords:
     id_column: str | None = None
     "Column that names a record; positions unless given."
     text_column: str = "text"
-    "Column of the texts."
+    "Column of the texts, or of the answers to prompts."
+    prompt_column: str | None = None
+    "Of causal-lm, column of the prompts, whose own tokens do not count; texts stand alone unless given."
+    alternative_column: str | None = None
+    "Of causal-lm, column of answers to give instead, for methods that teach one, such as idk_dpo."
     label_column: tuple[str, ...] = ()
     "Column of the label (label) or labels (labels); for one column a label, repeat it."
     group_column: str | None = None
@@ -145,8 +149,9 @@ def check_texts(target: str | None, words: TextWords) -> None:
     missing = [f"--{name}" for name in ("task", "data", "holdout") if name not in given]
     if words.hf is not None and missing:
         raise SettingsError(
-            f"{', '.join(missing)} must be given with --hf: the task is text-classification or multi-label, --data "
-            "names the file of records that the model was trained on, and --holdout one of records that it was not."
+            f"{', '.join(missing)} must be given with --hf: the task is text-classification, multi-label or "
+            "causal-lm, --data names the file of records that the model was trained on, and --holdout one of records "
+            "that it was not."
         )
 
 
@@ -226,7 +231,7 @@ def recipe_of(project: "Project") -> "Recipe":
     return project.recipe
 
 
-def runtime_of(how: How, *, of_texts: bool = False) -> "Runtime":
+def runtime_of(how: How, *, at_once: int = 1024) -> "Runtime":
     from nablatau.runtime import Runtime
 
     size = how.evaluation_batch_size
@@ -238,5 +243,5 @@ def runtime_of(how: How, *, of_texts: bool = False) -> "Runtime":
         recompute_activations=how.recompute_activations,
         sharded=how.sharded,
         workers=how.workers,
-        evaluation_batch_size=(64 if of_texts else 1024) if size is None else size,
+        evaluation_batch_size=at_once if size is None else size,
     )

@@ -82,7 +82,13 @@ def read_labels(dataset: Readable) -> npt.NDArray[Any]:
             "The examples have no label that can be told apart, so records cannot be chosen by class. Pass "
             "TrainingData(..., labels=[one label a record]), or yield (inputs, label) or {'…': …, 'label': …}."
         )
-    return np.stack([np.asarray(label) for label in labels])
+    arrays = [np.asarray(label) for label in labels]
+    if len({array.shape for array in arrays}) > 1:
+        raise RequestError(
+            "The labels of the examples have different shapes, as those of the tokens of texts do, so records cannot "
+            "be chosen by class. Choose them by ids or groups, or pass TrainingData(..., labels=[one label a record])."
+        )
+    return np.stack(arrays)
 
 
 def as_labels(column: Any) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ import pytest
 
 from nablatau.errors import DataUnavailableError
 from nablatau.tasks import sources
-from nablatau.tasks.sources import Download, images, table
+from nablatau.tasks.sources import Download, images, json_lines, table
 
 
 @pytest.fixture
@@ -108,3 +108,15 @@ def test_without_the_variable_the_cache_folder_serves(monkeypatch: pytest.Monkey
     monkeypatch.delenv("NABLATAU_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert sources.data_folder() == tmp_path / "nablatau"
+
+
+def test_parts_of_texts_are_read_packed_or_not(folder: Path) -> None:
+    (folder / "tofu").mkdir(parents=True)
+    (folder / "tofu" / "full.jsonl.gz").write_bytes(gzip.compress('{"question": "é"}\n\n{"question": "b"}\n'.encode()))
+    (folder / "tofu" / "other.json").write_text('{"question": "é"}\n', encoding="utf-8")
+    assert json_lines("tofu/full") == [{"question": "é"}, {"question": "b"}]
+    assert json_lines("tofu/other") == [{"question": "é"}]
+    with pytest.raises(
+        DataUnavailableError, match=r"tofu/third\.jsonl\.gz is not in .* or its lines in tofu/third\.json"
+    ):
+        json_lines("tofu/third")

@@ -22,7 +22,11 @@ NEEDS = {
     "goemotions": "goemotions",
     "adult": "adult",
     "california_housing": "california_housing",
+    "tofu": "tofu",
+    "tofu_small": "tofu",
 }
+ON_TEXTS = ("tofu", "tofu_small")
+"""Those that need the extra `hf`."""
 
 
 def skip_without_data(name: str) -> None:
@@ -33,6 +37,8 @@ def skip_without_data(name: str) -> None:
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_whole(name: str) -> None:
     skip_without_data(name)
+    if name in ON_TEXTS:
+        pytest.importorskip("transformers", reason="the extra `hf` is not installed")
     project = TASKS[name]()
     line = (TASKS[name].__doc__ or "").splitlines()[0].replace(",", "")
     for part in (project.train_set, project.holdout_set, project.test_set):

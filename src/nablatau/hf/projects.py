@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nablatau.batches import Padding
 from nablatau.checkpoints import load_weights, whole_folder
 from nablatau.errors import CheckpointError, SettingsError, shortened
 from nablatau.hf.adapters import is_adapted, merged, with_adapter
@@ -20,7 +21,6 @@ from nablatau.hf.cards import card
 from nablatau.hf.pretrained import Pretrained, load, quiet
 from nablatau.hf.tables import read_table
 from nablatau.hf.tasks import TASKS, Columns, TextTask
-from nablatau.hf.texts import Padding
 from nablatau.projects import Project
 from nablatau.results import Evaluation, Forgotten
 from nablatau.runtime import process_rank
@@ -70,7 +70,16 @@ class TextProject:
         return load_weights(copy.deepcopy(self.project.model), place)
 
     def class_numbers(self, classes: Sequence[str]) -> tuple[str, ...]:
-        """The numbers of classes that are given by name; numbers stay."""
+        """The numbers of classes that are given by name; numbers stay.
+
+        Raises:
+            SettingsError: texts of this task have no class.
+        """
+        if classes and "label" not in self.task.columns:
+            raise SettingsError(
+                f"--forget-class needs texts that have a class, and those of --task {self.task.name} have none. Name "
+                "the records with --forget-ids, or whom they belong to with --forget-group."
+            )
         numbers = self.pretrained.label_numbers
         return tuple(str(numbers.get(each, each)) for each in classes)
 
@@ -149,7 +158,7 @@ def text_project(
 
     Args:
         model: folder with weights (safetensors), config and tokenizer, or a name on the hub.
-        task: "text-classification" or "multi-label".
+        task: "text-classification", "multi-label" or "causal-lm".
         train: file of the records it was trained on: .jsonl, .csv, .parquet, or a folder that `datasets` saved.
         holdout: file of records it was not trained on, in the same form.
         test: file of records for the evaluation alone, in the same form.
@@ -158,13 +167,14 @@ def text_project(
         lora_rank: put a fresh LoRA adapter of this rank on the model, which alone is trained, with the head.
 
     Raises:
-        SettingsError: an unknown task, or a library that is not installed.
+        SettingsError: an unknown task, columns that mean nothing to it, or a library that is not installed.
         CheckpointError: a model or tokenizer that cannot be used.
         ProjectError: files that do not hold what is needed.
     """
     if task not in TASKS:
         raise SettingsError(f"There is no task {task!r}. Known: {shortened(list(TASKS))}.")
     kind, columns = TASKS[task], columns or Columns()
+    kind.check(columns)
     tables = {
         name: read_table(Path(file)) for name, file in (("train", train), ("holdout", holdout), ("test", test)) if file
     }
@@ -173,7 +183,12 @@ def text_project(
         for name, read in ((columns.id, tables["train"].ids), (columns.group, tables["train"].groups))
     )
     pretrained = load(model, kind.auto_class)
-    sets = {name: kind.read(table, columns, pretrained, most_tokens) for name, table in tables.items()}
+    sets = {
+        name: kind.read(
+            table, columns if name == "train" else replace(columns, alternative=None), pretrained, most_tokens
+        )
+        for name, table in tables.items()
+    }
     if lora_rank is not None:
         with torch.random.fork_rng():
             torch.manual_seed(0)  # of the adapter's fresh weights: the same name gives the same model

@@ -1,19 +1,16 @@
-"""Texts as tokens: a map-style data set of dicts, and the batches that texts of several lengths are filled up to.
+"""Texts as tokens, each with its label or labels: a map-style data set of dicts.
 
-Texts are cut into tokens once. Shapes: N texts, B of them in a batch, T tokens.
+Texts are cut into tokens once; those of several lengths become a batch by `batches.Padding`. Shapes: N texts, T tokens.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import accumulate, chain, pairwise
 
-import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from nablatau.errors import ProjectError, SettingsError, shortened
 from nablatau.hf.pretrained import Pretrained
 from nablatau.hf.tables import Table
+from nablatau.prompts import Rows
 
 
 class Texts:
@@ -26,44 +23,15 @@ class Texts:
 
     def __init__(self, tokens: Mapping[str, Sequence[Sequence[int]]], labels: Tensor) -> None:
         self.labels = labels
-        lengths = [len(each) for each in next(iter(tokens.values()))]
-        self._spans = list(pairwise(accumulate(lengths, initial=0)))
-        self._columns = {name: torch.tensor([*chain.from_iterable(lists)]) for name, lists in tokens.items()}
+        self._columns = {name: Rows(lists) for name, lists in tokens.items()}
 
     def __len__(self) -> int:
-        return len(self._spans)
+        return len(self.labels)
 
     def __getitem__(self, position: int) -> dict[str, Tensor]:
         """`input_ids` and what else the tokenizer gives, each of shape (T,), and `labels`."""
-        first, end = self._spans[position]
-        tokens = {name: column[first:end] for name, column in self._columns.items()}
+        tokens = {name: column[position] for name, column in self._columns.items()}
         return tokens | {"labels": self.labels[position]}
-
-
-@dataclass(frozen=True)
-class Padding:
-    """Collates examples of `Texts`: tokens are filled up on the right to the longest of the batch.
-
-    A batch has `attention_mask` too, 1 for tokens and 0 for filling.
-
-    Attributes:
-        pad_id: token that `input_ids` are filled with; the rest is filled with 0.
-    """
-
-    pad_id: int
-
-    def __call__(self, examples: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-        batch = {
-            name: pad_sequence(
-                [example[name] for example in examples],
-                batch_first=True,
-                padding_value=self.pad_id if name == "input_ids" else 0,
-            )
-            for name in examples[0]
-            if name != "labels"
-        }
-        mask = pad_sequence([torch.ones_like(example["input_ids"]) for example in examples], batch_first=True)
-        return batch | {"attention_mask": mask, "labels": torch.stack([example["labels"] for example in examples])}
 
 
 def tokenised(
@@ -84,24 +52,63 @@ def tokenised(
         ProjectError: values that are no texts, or texts without a token.
         SettingsError: more tokens than the model takes.
     """
+    most = token_limit(pretrained, most_tokens)
+    texts = strings(table, column, "--text-column")
+    limits = {"truncation": most is not None, "max_length": most}
+    found = pretrained.tokenizer(texts, return_attention_mask=False, **limits)
+    refuse_empty(table, column, [number for number, ids in enumerate(found["input_ids"], 1) if not ids])
+    return dict(found)
+
+
+def token_limit(pretrained: Pretrained, most_tokens: int | None) -> int | None:
+    """How many tokens of a text are read; None for all of them.
+
+    Args:
+        pretrained: the model and its tokenizer.
+        most_tokens: as many as the model takes unless given.
+
+    Raises:
+        SettingsError: more tokens than the model takes, or none.
+    """
     most = pretrained.most_tokens
     if most_tokens is not None and not 0 < most_tokens <= (most or most_tokens):
         raise SettingsError(f"--max-tokens must be 1 to {most}, as many as the model takes, not {most_tokens}.")
-    texts = table.column(column, "--text-column")
+    return most_tokens or most
+
+
+def strings(table: Table, column: str, option: str) -> list[str]:
+    """The values of a column of texts.
+
+    Args:
+        table: N records.
+        column: that holds the texts.
+        option: of the command line that names it, for the message.
+
+    Raises:
+        ProjectError: no such column, values that are no texts, or empty ones.
+    """
+    texts = table.column(column, option)
     other = [number for number, text in enumerate(texts, 1) if not isinstance(text, str)]
     if other:
         raise ProjectError(
             f"{table.file}: column {column!r} holds values that are no texts (records {shortened(other)}, counted from "
-            "1). Name the column of texts with --text-column."
+            f"1). Name the column of texts with {option}."
         )
-    _refuse_empty(table, column, [number for number, text in enumerate(texts, 1) if not text.strip()])
-    limits = {"truncation": False} if most_tokens is None and most is None else {"truncation": True}
-    found = pretrained.tokenizer(texts, max_length=most_tokens or most, return_attention_mask=False, **limits)
-    _refuse_empty(table, column, [number for number, ids in enumerate(found["input_ids"], 1) if not ids])
-    return dict(found)
+    refuse_empty(table, column, [number for number, text in enumerate(texts, 1) if not text.strip()])
+    return texts
 
 
-def _refuse_empty(table: Table, column: str, empty: list[int]) -> None:
+def refuse_empty(table: Table, column: str, empty: list[int]) -> None:
+    """Refuse texts that are empty, or of which the tokenizer leaves nothing.
+
+    Args:
+        table: for the message.
+        column: likewise.
+        empty: numbers of the records, counted from 1.
+
+    Raises:
+        ProjectError: there are any.
+    """
     if empty:
         raise ProjectError(
             f"{table.file}: {len(empty)} texts in column {column!r} are empty (records {shortened(empty)}, counted "

@@ -254,7 +254,8 @@ class Method(ABC):
                 objective.alternative(objective.collate([request.forget_set[0]]))
             except ObjectiveError as error:
                 raise SettingsError(
-                    f"{self.name} teaches other answers to the forget set's questions: {error}"
+                    f"{self.name} teaches other answers to the forget set's questions: {error} With --hf MODEL, name "
+                    "their column: --alternative-column NAME."
                 ) from error
         if "convolutions" in self.needs and not any(isinstance(module, nn.Conv2d) for module in model.modules()):
             raise SettingsError(

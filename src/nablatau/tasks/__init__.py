@@ -13,6 +13,7 @@ from nablatau.tasks.digits import digits, digits_marked, digits_noisy
 from nablatau.tasks.fashion_mnist import fashion_mnist
 from nablatau.tasks.goemotions import goemotions
 from nablatau.tasks.tabular import adult, breast_cancer, california_housing, diabetes
+from nablatau.tasks.tofu import tofu, tofu_small
 
 TASKS: dict[str, Callable[[], Project]] = {
     each.__name__: each
@@ -29,6 +30,8 @@ TASKS: dict[str, Callable[[], Project]] = {
         adult,
         diabetes,
         california_housing,
+        tofu,
+        tofu_small,
     )
 }
 """Every task by name."""

@@ -1,14 +1,15 @@
 """Where the tasks' data come from: the folder in NABLATAU_DATA, else a checked download, else one error that says both.
 
 In the folder a set is one file, `NAME.npz` (arrays x_train, y_train, x_test, y_test; images uint8, channels last) or
-`NAME.csv.gz`. Downloads come from the sets' own public sites, are checked against the checksum that is published with
-them, and kept under NABLATAU_DATA or, without it, in the user's cache folder. Nothing pickled is read: of CIFAR the
-binary edition is taken.
+`NAME.csv.gz`, or a folder of `PART.jsonl.gz`. Downloads come from the sets' own public sites, are checked against the
+checksum that is published with them, and kept under NABLATAU_DATA or, without it, in the user's cache folder. Nothing
+pickled is read: of CIFAR the binary edition is taken.
 """
 
 import gzip
 import hashlib
 import io
+import json
 import os
 import tarfile
 import urllib.error
@@ -16,6 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -76,6 +78,25 @@ def table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def json_lines(name: str) -> list[dict[str, Any]]:
+    """The records of a part of a set of texts, `SET/PART.jsonl.gz` in the data folder, or `SET/PART.json` unpacked.
+
+    Args:
+        name: "SET/PART", such as "tofu/forget10".
+
+    Raises:
+        DataUnavailableError: it is not there; texts have no published checksum and are not downloaded.
+    """
+    packed, plain = data_folder() / f"{name}.jsonl.gz", data_folder() / f"{name}.json"
+    if not packed.exists() and not plain.exists():
+        raise DataUnavailableError(
+            f"{name}.jsonl.gz is not in {data_folder()}. Set NABLATAU_DATA to a folder that holds it, or its lines in "
+            f"{name}.json. It is not downloaded: no checksum is published for it. The task 'digits' needs no file."
+        )
+    with gzip.open(packed, "rt", encoding="utf-8") if packed.exists() else plain.open(encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines if line.strip()]
+
+
 def data_folder() -> Path:
     """The folder of data sets: NABLATAU_DATA, or nablatau in the user's cache folder."""
     named = os.environ.get("NABLATAU_DATA")
@@ -86,7 +107,7 @@ def data_folder() -> Path:
 
 def is_available(name: str) -> bool:
     """Whether a set lies in the data folder already."""
-    return any((data_folder() / f"{name}{suffix}").exists() for suffix in (".npz", ".csv.gz"))
+    return any((data_folder() / f"{name}{suffix}").exists() for suffix in (".npz", ".csv.gz", "/full.jsonl.gz"))
 
 
 # ---------------------------------------------------------------------- downloads
