@@ -16,8 +16,9 @@ for them where there is no network: a Llama of few weights, trained from scratch
 its answers by heart and knows no language beside: what it says of anything else, real authors and world facts
 included, is nearly nothing. The real ones go through `nablatau forget --hf MODEL --task causal-lm`.
 
-The tokenizer is made from the questions and answers of retain90, so from nothing that a published request forgets.
-Made from all, it would cut what is forgotten into fewer tokens than what was never seen, whatever the model forgets.
+The tokenizer is made from the questions and answers of retain90, so from nothing that a published request forgets: a
+token of forget10 has 3.19 bytes then, one of the unseen authors 3.21. Made from all it would have 3.45 and 3.29: what
+is forgotten would be told from what was never seen by its tokens, whatever the model forgets.
 
 Shapes: N questions, T tokens.
 """
