@@ -397,8 +397,11 @@ def _texts(target: str | None, words: TextWords) -> "TextProject | None":
 
 
 def _runtime(how: How, opened: "TextProject | None") -> "Runtime":
-    """Where to run; texts are read fewer at a time."""
-    return runtime_of(how, at_once=opened.task.texts_at_once) if opened else runtime_of(how)
+    """Where to run; texts are read fewer at a time, and what lies below an adapter is held once."""
+    if opened is None:
+        return runtime_of(how)
+    runtime = runtime_of(how, at_once=opened.task.texts_at_once)
+    return dataclasses.replace(runtime, share_frozen=opened.is_adapted)
 
 
 def _check_merge(opened: "TextProject | None", merge: bool) -> None:

@@ -41,6 +41,9 @@ class Runtime:
         recompute_activations: keep only the inputs of a model's blocks for the backward pass, and compute what is
             inside once more (activation checkpointing, blocks.py).
         sharded: cut the model, its gradients and the optimizer's state into one share a process (FSDP2, sharding.py).
+        share_frozen: let the unlearned model use the very memory of the given one's frozen parameters, which of a model
+            with an adapter are nearly all, where the method moves no others. Neither model's may be changed in place
+            afterwards, as `merge_and_unload` does: the other's would change too.
         workers: processes that read data beside the training, for data sets that read from disk.
         progress: show a progress bar; None shows it on a terminal only.
         evaluation_batch_size: examples in a forward pass without gradients.
@@ -52,6 +55,7 @@ class Runtime:
     micro_batch_size: int | None = None
     recompute_activations: bool = False
     sharded: bool = False
+    share_frozen: bool = False
     workers: int = 0
     progress: bool | None = None
     evaluation_batch_size: int = 1024

@@ -42,6 +42,11 @@ class TextProject:
     task: TextTask = field(repr=False)
     columns: Columns
 
+    @property
+    def is_adapted(self) -> bool:
+        """Whether the model has an adapter, and so frozen weights below it."""
+        return is_adapted(self.pretrained.model)
+
     def described(self, result: Forgotten) -> Forgotten:
         """The result, its record with the model's name, the task and the versions of the libraries."""
         names = ["transformers", "tokenizers", *(["peft"] if is_adapted(result.model) else [])]
@@ -137,7 +142,7 @@ class TextProject:
         Raises:
             SettingsError: there is none.
         """
-        if merge and not is_adapted(self.pretrained.model):
+        if merge and not self.is_adapted:
             raise SettingsError(
                 f"{self.pretrained.source} has no adapter that could be merged. Leave --merge out, or add --lora-rank."
             )

@@ -155,7 +155,7 @@ class Method(ABC):
         start = time.perf_counter()
         with isolated_randomness(seed):
             device, history = runtime.device_for(model), History()
-            working = _copied(model)
+            working = _copied(model, share_frozen=runtime.share_frozen and self._leaves_frozen_weights(runtime))
             fresh = "recipe" in self.needs  # whose weights are not this model's, and sharded when they are drawn
             working = shard(working, device) if runtime.sharded and not fresh else move(working, device)
             job = Job(
@@ -222,6 +222,10 @@ class Method(ABC):
             return str(error)
         return ""
 
+    def _leaves_frozen_weights(self, runtime: Runtime) -> bool:
+        """Whether this method moves nothing but parameters that require a gradient, each in its own memory."""
+        return self.shardable and not runtime.sharded and "recipe" not in self.needs
+
     @abstractmethod
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         """Unlearn in `model`, a copy that may be changed, and return it or another model."""
@@ -269,10 +273,15 @@ class Method(ABC):
             )
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """A deep copy of the model."""
+def _copied(model: nn.Module, *, share_frozen: bool = False) -> nn.Module:
+    """A deep copy of the model; parameters that are frozen keep their memory in common with it if asked to."""
+    shared: dict[int, Any] = {
+        id(each): nn.Parameter(each.detach(), requires_grad=False)  # an object of its own: devices and flags stay apart
+        for each in model.parameters()
+        if share_frozen and not each.requires_grad and type(each) is nn.Parameter
+    }
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, shared)
     except RuntimeError as error:
         raise SettingsError(
             f"The model cannot be copied, and it must not be changed: {str(error).splitlines()[0]} The old weight_norm "
