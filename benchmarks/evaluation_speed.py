@@ -25,8 +25,8 @@ import torch
 
 from nablatau.evaluation import judge, summarise
 from nablatau.evidence import Evidence
-from nablatau.objectives import signals
 from nablatau.scoring import Scores
+from nablatau.signals import signals
 
 SIZES = {"retain": 45_000, "forget": 15_000, "unseen": 20_000, "test": 20_000}
 CLASSES = 10

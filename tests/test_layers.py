@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"fingerprints", "tokens", "prompts"},
     {"records"},
     {"data", "objectives", "checkpoints"},
-    {"runtime"},
+    {"runtime", "signals"},
     {"loading", "blocks"},
     {"pieces", "sharding", "processes"},
     {"training"},

@@ -12,7 +12,8 @@ from torch.nn import functional
 
 from nablatau import Objective, TrainingData, batches
 from nablatau.errors import ObjectiveError, ReducedLossError
-from nablatau.objectives import describe, margin_of, signals
+from nablatau.objectives import describe
+from nablatau.signals import joint_margin, margin_of, right_shares, signals
 
 
 @dataclasses.dataclass
@@ -73,10 +74,29 @@ def test_signals_of_each_kind() -> None:
     assert found["entropy"][0].item() == pytest.approx(-p * math.log(p) - (1 - p) * math.log(1 - p), rel=1e-5)
     assert found["prediction"].tolist() == [0, 1]
     many = signals("multi-label", logits, torch.tensor([[1, 0], [1, 1]]))
-    assert many["margin"].tolist() == [1.0, 0.5]
+    assert many["margin"].tolist() == joint_margin(logits, torch.tensor([[1, 0], [1, 1]])).tolist()
     assert many["prediction"].tolist() == [[True, False], [False, True]]
     real = signals("regression", torch.tensor([[1.0], [3.0]]), torch.tensor([1.0, 1.0]))
     assert real["margin"].tolist() == [0.0, -4.0]
+
+
+def test_a_joint_margin_is_the_log_odds_of_all_labels_together() -> None:
+    logits, labels = torch.tensor([[2.0, 0.0, -3.0], [0.0, 1.0, 1.0]]), torch.tensor([[1, 0, 0], [1, 1, 0]])
+    for row in range(2):
+        chances = [1 / (1 + math.exp(-z if y else z)) for z, y in zip(logits[row], labels[row], strict=True)]
+        p = math.prod(chances)
+        assert joint_margin(logits, labels)[row].item() == pytest.approx(math.log(p / (1 - p)), rel=1e-5)
+    alone = torch.tensor([[200.0], [-200.0]])
+    assert joint_margin(alone, torch.ones(2, 1)).tolist() == pytest.approx([200.0, -200.0])
+
+
+def test_how_far_answers_are_right() -> None:
+    logits = torch.tensor([[2.0, -1.0, 1.0], [-1.0, -2.0, -1.0], [1.0, -1.0, -1.0]])
+    assert right_shares("single-label", logits, torch.tensor([0, 1, 0])).tolist() == [1.0, 0.0, 1.0]
+    several = torch.tensor([[1, 1, 0], [0, 0, 0], [1, 0, 0]])
+    assert right_shares("multi-label", logits, several).tolist() == pytest.approx([1 / 3, 1.0, 1.0])
+    texts, labels = logits[None].repeat(2, 1, 1), torch.tensor([[0, -100, 2], [0, 0, 0]])
+    assert right_shares("causal-lm", texts, labels).tolist() == pytest.approx([0.5, 1.0])
 
 
 def test_a_reduced_loss_is_an_error_that_says_how() -> None:

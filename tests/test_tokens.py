@@ -17,8 +17,8 @@ from nablatau.batches import Padding
 from nablatau.errors import ObjectiveError
 from nablatau.loading import Loader
 from nablatau.metrics.language import extraction_strength
-from nablatau.objectives import signals
 from nablatau.records import Records
+from nablatau.signals import signals
 from small import random_texts, small_transformer
 
 LABELS = torch.tensor([[1, -100, 4, 0], [2, 2, -100, -100], [-100, -100, -100, 3]])

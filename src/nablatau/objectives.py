@@ -10,10 +10,6 @@ so that every record weighs alike, however long it is, and a batch's loss is the
 models take the mean over all tokens of a batch, in which long records weigh more: the two agree where all
 records have equally many tokens that count.) The logits of a batch are never copied as a whole, see tokens.py.
 
-Margins are φ = z_y − logsumexp_{c≠y} z_c from the logits, in float32 or wider: computed from a saturated
-softmax they would be infinite (Carlini et al. 2022, 2112.03570, section VI.A; see docs/papers.md). Where an example has
-no one class φ = −ℓ: for a text the mean log-likelihood of a token, which is what attacks on language models rank by.
-
 Shapes: B examples in a batch, C classes, L labels, D outputs, T tokens, V words or classes of a token.
 """
 
@@ -22,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -33,8 +28,6 @@ from nablatau.errors import ObjectiveError, ReducedLossError, shortened
 Kind = Literal["single-label", "multi-label", "regression", "causal-lm", "token-classification", "loss"]
 TOKEN_KINDS: frozenset[Kind] = frozenset({"causal-lm", "token-classification"})
 """Kinds with a target for each token."""
-MIN_K_SHARE = 0.2
-"""Share of a text's tokens that Min-K % and Min-K++ % look at: both papers' choice."""
 Outputs = Callable[[nn.Module, Batch], Tensor]
 Targets = Callable[[Batch], Tensor]
 OwnLoss = Callable[[nn.Module, Batch], Tensor]
@@ -310,81 +303,6 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Reduction], Tensor]] = {
     "token-classification": token_cross_entropy,
 }
 """From outputs and targets to loss_B, or to its mean, by kind of objective."""
-
-
-# ---------------------------------------------------------------------- what a model says of each example
-
-
-def signals(kind: Kind, outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
-    """What evaluation keeps of each example beside its loss.
-
-    Args:
-        kind: of the objective.
-        outputs: logits_BC, logits_BL, predictions_BD or logits_BTV.
-        targets: as the objective gives them.
-
-    Returns:
-        By name: margin_B; prediction and target, of shape (B,), (B, L) or (B, D); and for classes entropy_B in nats (of
-        several labels: the mean over labels). Of tokens margin_B, entropy_B (the mean over tokens) and right_share_B,
-        the share of tokens of which the likeliest word is the true one; of texts extraction_strength_B, and min_k_B and
-        min_k_plus_plus_B over a fifth of the tokens (attacks/min_k.py).
-    """
-    if kind in TOKEN_KINDS:
-        return _token_signals(kind, outputs, targets)
-    if kind == "regression":
-        margin = -squared_error(outputs, targets)
-        return {
-            "margin": margin,
-            "prediction": outputs.reshape(len(outputs), -1).squeeze(1),
-            "target": targets.reshape(len(targets), -1).squeeze(1),
-        }
-    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-    if kind == "single-label":
-        log_probabilities = functional.log_softmax(outputs, dim=1)
-        entropy = torch.special.entr(log_probabilities.exp()).sum(dim=1)
-        return {
-            "margin": margin_of(outputs, targets),
-            "entropy": entropy,
-            "prediction": outputs.argmax(dim=1),
-            "target": targets,
-        }
-    signs = 2 * targets.to(outputs.dtype) - 1
-    probabilities = outputs.sigmoid()
-    entropies = torch.special.entr(probabilities) + torch.special.entr(1 - probabilities)
-    return {
-        "margin": (signs * outputs).mean(dim=1),
-        "entropy": entropies.mean(dim=1),
-        "prediction": outputs > 0,
-        "target": targets > 0.5,
-    }
-
-
-def _token_signals(kind: Kind, logits_BTV: Tensor, targets_BT: Tensor) -> dict[str, Tensor]:
-    loss_BT, entropy_BT, right_BT, deviation_BT = tokens.of_tokens(tokens.readings, logits_BTV, targets_BT).unbind(2)
-    loss_B, entropy_B, right_B = (tokens.mean_over_tokens(each, targets_BT) for each in (loss_BT, entropy_BT, right_BT))
-    found = {"margin": -loss_B, "entropy": entropy_B, "right_share": right_B}
-    if kind == "causal-lm":
-        found["extraction_strength"] = tokens.extraction_strengths(right_BT > 0, targets_BT)
-        found["min_k"] = tokens.lowest_means(-loss_BT, targets_BT, MIN_K_SHARE)
-        standardised_BT = (entropy_BT - loss_BT) / deviation_BT  # log p less its mean under the model, −entropy
-        found["min_k_plus_plus"] = tokens.lowest_means(standardised_BT, targets_BT, MIN_K_SHARE)
-    return found
-
-
-def widened(kind: Kind, outputs: Tensor) -> Tensor:
-    """Outputs in float32 or wider, for numbers to be read off them; those of tokens as they are, as too large to copy.
-
-    Args:
-        kind: of the objective.
-        outputs: of any type.
-    """
-    return outputs if kind in TOKEN_KINDS else outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-
-
-def margin_of(logits_BC: Tensor, targets_B: Tensor) -> Tensor:
-    """z_y − logsumexp_{c≠y} z_c of each example: log p_y − log(1 − p_y) without its saturation."""
-    others = logits_BC.scatter(1, targets_B[:, None], float("-inf"))
-    return logits_BC.gather(1, targets_B[:, None]).squeeze(1) - others.logsumexp(dim=1)
 
 
 # ---------------------------------------------------------------------- the default reading of a batch

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from nablatau.errors import EvidenceError, shortened
 from nablatau.loading import Loader, RecordBatch
-from nablatau.objectives import Objective, signals, widened
+from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, gather_over_processes, move
+from nablatau.signals import signals, widened
 from nablatau.training import in_mode
 
 Array = npt.NDArray[Any]

@@ -83,6 +83,11 @@ def cross_entropy_rows(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
     return functional.cross_entropy(logits_RV, targets_R, ignore_index=IGNORED, reduction="none")
 
 
+def right_rows(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
+    """1 where the likeliest word is the target, else 0; also for −100."""
+    return (logits_RV.argmax(dim=1) == targets_R).float()
+
+
 def readings(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
     """(R, 4): loss, entropy, 1 where the likeliest is the target, the deviation of log p; loss and right 0 for −100.
 

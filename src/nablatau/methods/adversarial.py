@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from nablatau.batches import Batch, map_tensors, split_target
 from nablatau.errors import SettingsError
 from nablatau.methods.base import Job
-from nablatau.objectives import margin_of
+from nablatau.signals import margin_of
 
 STEPS_TO_THE_EDGE = 10
 """Steps of a projected ascent that lead from a record to the edge of its ball."""

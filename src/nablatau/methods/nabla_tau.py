@@ -43,6 +43,7 @@ from nablatau.methods.steps import movable_state, take_steps
 from nablatau.recipes import check_counts, check_positive
 from nablatau.records import Records
 from nablatau.runtime import random_generator
+from nablatau.signals import JUDGED_KINDS, right_shares
 from nablatau.statistics import auc_delong
 from nablatau.training import Mode, Step, values_of, whole_mean
 
@@ -224,13 +225,13 @@ def loss_of_utility(before_M: Tensor, after_M: Tensor, forgotten: float) -> str:
     records (few fall faster: Hestness et al. 2017, arXiv 1712.00409). On small sets retraining loses as much.
 
     Args:
-        before_M, after_M: of each unseen record, the higher the better: right or wrong, or minus its loss.
+        before_M, after_M: of each unseen record, the higher the better: how far it is right, 0 … 1, or minus its loss.
         forgotten: share s of the training set, 0 … 1.
     """
     change_M = after_M - before_M
     if len(change_M) < 2:
         return ""
-    correct = all(bool(((each == 0) | (each == 1)).all()) for each in (before_M, after_M))
+    correct = all(bool(((each >= 0) & (each <= 1)).all()) for each in (before_M, after_M))
     tolerated = TOLERATED_LOSS_OF_ACCURACY if correct else 0.05 * float(before_M.std())
     error = float(correct) - float(before_M.mean())
     tolerated += max(0.0, error) * ((1 - forgotten) ** -0.5 - 1)
@@ -378,14 +379,18 @@ def refuse_not_finite(loss_N: Tensor, records: Records, part: str) -> None:
 
 
 def _utility(model: nn.Module, plan: _Plan, job: Job) -> Tensor:
-    """Of each unseen record whose class stays, whether it is classified rightly; for other tasks minus its loss."""
+    """Of each unseen record whose class stays how far its answer is right; where answers are neither, minus its loss.
+
+    Not the loss where there are answers: of an over-fitted model it grows with every step that makes it surer, while as
+    many answers are right.
+    """
+    kind = job.objective.kind
 
     def right(model: nn.Module, batch: RecordBatch) -> Tensor:
-        predicted_B = job.objective.outputs(model, batch.data).argmax(dim=1)
-        return predicted_B == job.objective.targets(batch.data)
+        return right_shares(kind, job.objective.outputs(model, batch.data), job.objective.targets(batch.data))
 
     job.history.scored_samples += len(plan.kept_loader.records)
-    if job.objective.kind == "single-label":
+    if kind in JUDGED_KINDS:
         return values_of(model, plan.kept_loader, job.runtime, right)
     return -values_of(model, plan.kept_loader, job.runtime, plan.loss).nan_to_num(nan=math.inf)
 
