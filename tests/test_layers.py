@@ -34,6 +34,7 @@ LAYERS: list[set[str]] = [
     {"selftest", "options", "listing"},
     {"bench"},
     {"hf"},
+    {"opening", "printing"},
     {"cli"},
 ]
 """From left to right; parts in one layer do not import each other."""

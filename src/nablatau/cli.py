@@ -8,37 +8,26 @@ Under torchrun `demo`, `forget` and `evaluate` run in all processes together, an
 Results go to standard output, progress and errors to standard error.
 """
 
-import dataclasses
-import json
 import sys
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
+from nablatau.opening import check_merge, project_of, request_for, runtime_for, texts_of, with_weights
 from nablatau.options import (
     Choice,
     GridWords,
     How,
     TextWords,
-    check_texts,
     method_of,
     recipe_of,
-    request_of,
-    runtime_of,
 )
+from nablatau.printing import print_evaluation, print_json, print_plan
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from nablatau.bench import Grid, Workers
-    from nablatau.data import Request
-    from nablatau.hf import TextProject
     from nablatau.methods import Method
-    from nablatau.projects import Project
-    from nablatau.results import Evaluation
-    from nablatau.runtime import Runtime
 
 Tier = Literal[1, 2, 3]
 SHADOWS = 16
@@ -145,11 +134,11 @@ def evaluate(
         check_free(evidence)
     with joined_processes(how.device):
         words = texts or TextWords()
-        opened = _texts(target, words)
-        project = opened.project if opened else _project(target, how)
-        request = _request(project, opened, choice or Choice())
-        unlearned = _with_weights(project, opened, weights)
-        known = None if reference is None else _with_weights(project, opened, reference)
+        opened = texts_of(target, words)
+        project = opened.project if opened else project_of(target, how)
+        request = request_for(project, opened, choice or Choice())
+        unlearned = with_weights(project, opened, weights)
+        known = None if reference is None else with_weights(project, opened, reference)
         evaluation = evaluate_models(
             project.model,
             unlearned,
@@ -161,14 +150,14 @@ def evaluate(
             method=method_of(method, preset, None) if tier == 3 else None,
             test_set=project.test_set,
             seed=how.seed,
-            runtime=_runtime(how, opened),
+            runtime=runtime_for(how, opened),
         )
         places = {}
         if evidence is not None:
             places["evidence"] = str(evaluation.save_evidence(evidence))
         if out is not None:
             places["report"] = str(evaluation.save(out))
-        _print(how, evaluation, request.duplicate_ids, places)
+        print_evaluation(how, evaluation, request.duplicate_ids, places)
         return evaluation.verdict.word.exit_code if process_rank() == 0 else 0
 
 
@@ -185,7 +174,7 @@ def report(evidence: Path, *, out: Path | None = None, json: Annotated[bool, Par
 
     evaluation = Evaluation.load(evidence)
     places = {"report": str(evaluation.save(out))} if out is not None else {}
-    _print(How(json=json), evaluation, (), places)
+    print_evaluation(How(json=json), evaluation, (), places)
     return evaluation.verdict.word.exit_code
 
 
@@ -211,7 +200,7 @@ def selftest(
 
     found = audit_the_audit(find_task(task), seeds=seeds, runtime=Runtime(device=device))
     if json:
-        _print_json({"task": task, "seeds": seeds, "candidates": [each.to_json() for each in found]})
+        print_json({"task": task, "seeds": seeds, "candidates": [each.to_json() for each in found]})
     else:
         print(f"{task}, {seeds} seeds: share flagged [95 %, Clopper-Pearson], and the verdicts given")
         for each in found:
@@ -255,7 +244,7 @@ def bench(
     grid = Grid(**words.for_grid()) if target is None else load_grid(target)
     workers = Workers(jobs=jobs, device=device, dask=dask)
     if dry_run:
-        return _print_plan(grid, folder, workers, json)
+        return print_plan(grid, folder, workers, json)
 
     def on_record(record: dict[str, Any], count: int, total: int) -> None:
         what = f"{record['task']} {record['request']} {record['method']} ({record['settings_from']})"
@@ -267,7 +256,7 @@ def bench(
     failed = len(outcome.failed)
     if json:
         counts = {"cells": len(outcome.records), "run": outcome.run, "failed": failed}
-        _print_json(counts | {"left_out": outcome.left_out, "page": str(outcome.page)})
+        print_json(counts | {"left_out": outcome.left_out, "page": str(outcome.page)})
     else:
         again = "; --retry-failed runs them again" if failed else ""
         print(f"{len(outcome.records)} cells, {outcome.run} run now, {failed} failed{again}.\nPage: {outcome.page}")
@@ -285,7 +274,7 @@ def list_names(*, json: Annotated[bool, Parameter(negative="")] = False) -> None
 
     tables = known_names()
     if json:
-        _print_json(tables)
+        print_json(tables)
         return
     for title, table in tables.items():
         print(title)
@@ -341,11 +330,11 @@ def _forget(
 
     with joined_processes(how.device):
         with one_folder(out) as folder:  # before any work, so that a place that cannot be written is known at once
-            opened = _texts(target, words)
-            _check_merge(opened, merge)
-            runtime = _runtime(how, opened)
-            project = opened.project if opened else _project(target, how)
-            request = _request(project, opened, choice)
+            opened = texts_of(target, words)
+            check_merge(opened, merge)
+            runtime = runtime_for(how, opened)
+            project = opened.project if opened else project_of(target, how)
+            request = request_for(project, opened, choice)
             recipe = recipe_of(project) if tier > 1 else project.recipe
             result = forget_records(
                 project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
@@ -366,127 +355,9 @@ def _forget(
                 opened.write_into(folder, result, evaluation, merge=merge)
             elif folder is not None:
                 result.write_into(folder, evaluation)
-        _print(how, evaluation, request.duplicate_ids, {"folder": str(out), "report": str(out / "report.html")})
-
-
-def _texts(target: str | None, words: TextWords) -> "TextProject | None":
-    """The Hugging Face model and the texts that the options name; None where a target is named instead."""
-    check_texts(target, words)
-    if words.hf is None:
-        return None
-    from nablatau.hf import Columns, text_project
-
-    columns = Columns(
-        id=words.id_column,
-        text=words.text_column,
-        prompt=words.prompt_column,
-        alternative=words.alternative_column,
-        label=words.label_column,
-        group=words.group_column,
-    )
-    return text_project(
-        words.hf,
-        task=str(words.task),
-        train=str(words.data),
-        holdout=str(words.holdout),
-        test=words.test,
-        columns=columns,
-        most_tokens=words.max_tokens,
-        lora_rank=words.lora_rank,
-    )
-
-
-def _runtime(how: How, opened: "TextProject | None") -> "Runtime":
-    """Where to run; texts are read fewer at a time, and what lies below an adapter is held once."""
-    if opened is None:
-        return runtime_of(how)
-    runtime = runtime_of(how, at_once=opened.task.texts_at_once)
-    return dataclasses.replace(runtime, share_frozen=opened.is_adapted)
-
-
-def _check_merge(opened: "TextProject | None", merge: bool) -> None:
-    """Refuse --merge before any work where it means nothing."""
-    from nablatau.errors import SettingsError
-
-    if opened:
-        opened.check_merge(merge)
-    elif merge:
-        raise SettingsError("--merge is for adapters of Hugging Face models: it goes with --hf MODEL. Leave it out.")
-
-
-def _request(project: "Project", opened: "TextProject | None", choice: Choice) -> "Request":
-    """The request that the options ask for; classes of texts by name or number."""
-    if opened:
-        choice = dataclasses.replace(choice, forget_class=opened.class_numbers(choice.forget_class))
-    return request_of(project, choice)
-
-
-def _with_weights(project: "Project", opened: "TextProject | None", place: Path) -> "nn.Module":
-    """The project's model with other weights."""
-    import copy
-
-    from nablatau.checkpoints import load_weights
-
-    return opened.load_weights(place) if opened else load_weights(copy.deepcopy(project.model), place)
-
-
-def _project(target: str | None, how: How) -> "Project":
-    """The project of this name, its model trained where it is a task."""
-    from nablatau.projects import load_project
-    from nablatau.tasks import TASKS
-
-    assert target is not None
-    if target in TASKS:
-        return TASKS[target]().trained(how.seed, runtime=runtime_of(how))
-    return load_project(target, list(TASKS))
-
-
-def _print(how: How, evaluation: "Evaluation", copies: Sequence[Hashable], places: dict[str, str]) -> None:
-    """The evaluation, and where it was written; of several processes the first says it."""
-    from nablatau.runtime import process_rank
-
-    if process_rank() != 0:
-        return
-    if how.json:
-        _print_json(evaluation.to_json() | {"run": evaluation.record, "duplicate_ids": list(copies)} | places)
-        return
-    if copies:
-        shown = ", ".join(map(str, copies[:10])) + (", …" if len(copies) > 10 else "")
-        print(
-            f"nablatau: {len(copies)} retained records have the same inputs as a forgotten one (ids {shown}); while "
-            "they stay, what they share is not forgotten. --forget-duplicates takes them along.",
-            file=sys.stderr,
+        print_evaluation(
+            how, evaluation, request.duplicate_ids, {"folder": str(out), "report": str(out / "report.html")}
         )
-    print(evaluation.answer, "", evaluation.table(), "", sep="\n")
-    for note in evaluation.record.get("notes", ()):
-        print(note)
-    print("95 % intervals; how each was obtained is in the report.")
-    for name, place in places.items():
-        print(f"{name.capitalize()}: {place}")
-
-
-def _print_plan(grid: "Grid", folder: Path, workers: "Workers", json: bool) -> int:
-    """What would be run, and how long it would take."""
-    from nablatau.bench import make_plan
-    from nablatau.bench.estimate import estimate
-
-    plan = make_plan(grid)
-    found = estimate(plan, folder, workers)
-    if json:
-        _print_json(vars(found) | {"plan": [str(cell) for cell in plan.cells], "left_out": plan.left_out})
-        return 0
-    print(*plan.cells, sep="\n")
-    print(*(f"left out: {place}: {reason}" for place, reason in plan.left_out.items()), sep="\n")
-    guessed = f"; {', '.join(found.guessed)} taken to cost as much as retraining" if found.guessed else ""
-    print(
-        f"{found.cells} cells to run, {found.there} there already; {found.parts} models or pools to train first.\n"
-        f"About {found.seconds / 60:.1f} minutes{guessed}."
-    )
-    return 0
-
-
-def _print_json(values: dict[str, Any]) -> None:
-    print(json.dumps(values, indent=1, default=str))
 
 
 def _free_folder(name: str) -> Path:
