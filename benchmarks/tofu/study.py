@@ -96,6 +96,8 @@ class Seed:
         file = self.folder / f"{name}.safetensors"
         if file.exists():
             return load_weights(copy.deepcopy(self.project.model), file)
+        if name != "original":
+            self.model("original")  # its own training is not a part of what follows
         began = time.perf_counter()
         made = self._made(name)
         save_weights(made, file)
