@@ -58,6 +58,9 @@ def demo(*, out: Path | None = None, how: How | None = None) -> None:
     Args:
         out: new folder for weights, record and report; nablatau-demo, or with a number behind it, unless given.
     """
+    import torch
+
+    torch.set_num_threads(1)  # more gain nothing on a network this small, and wait for each other on a busy machine
     how = how or How()
     folder = out or _free_folder("nablatau-demo")
     choice = Choice(fraction=0.15)
