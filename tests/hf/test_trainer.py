@@ -11,10 +11,10 @@ import torch
 
 import nablatau
 import small_texts
+from nablatau.batches import Padding
 from nablatau.errors import NablatauError, RequestError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.hf.pretrained import quiet
-from nablatau.hf.texts import Padding
 from nablatau.methods import GradDiff, Npo
 from nablatau.methods.nabla_tau_paper import paper_text
 
