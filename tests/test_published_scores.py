@@ -119,6 +119,8 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         tofu(reference_forget=REFERENCE[:-1])
     with pytest.raises(EvidenceError, match=r"asked different questions \(ids \['q100'\]\)"):
         tofu(reference_forget=[answer(100, prompt="[INST] Where was number 100 born?"), *REFERENCE[1:]])
+    with pytest.raises(EvidenceError, match=r"asked different questions \(ids \['q100'\]\)"):
+        tofu(reference_forget=[answer(100, paraphrased_loss=None), *REFERENCE[1:]])
     with pytest.raises(EvidenceError, match="Some ids stand there twice"):
         tofu(reference_forget=[*REFERENCE, REFERENCE[0]])
     with pytest.raises(EvidenceError, match=r"real_authors: 1 questions have no generated text \(ids \['q300'\]\)"):

@@ -183,6 +183,15 @@ def test_a_pass_that_ends_with_one_record_does_not_stop_batch_norm() -> None:
     relearn({"a": small_network(batch_norm=True)}, data.forget_ids([0]), CLASSES, seeds=(0,), steps=(0, 3))
 
 
+def test_settings_that_save_memory_do_not_stop_batch_norm(data: TrainingData) -> None:
+    model, request = small_network(batch_norm=True), data.forget_fraction(0.2)
+    saving = Runtime(micro_batch_size=4, progress=False)
+    found, plain = (
+        recover_by_finetuning(model, request, CLASSES, steps=(3,), runtime=each) for each in (saving, QUIET)
+    )
+    assert found.retain_losses == plain.retain_losses
+
+
 # ---------------------------------------------------------------------- fine-tuning on the retain set
 
 

@@ -177,6 +177,13 @@ def test_models_that_know_nothing_and_all_have_deviations_and_scores() -> None:
     assert found["min_k_plus_plus"].isfinite().all()
 
 
+def test_words_that_are_ruled_out_count_for_nothing() -> None:
+    logits = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
+    masked = torch.cat([logits, torch.full((5, 3), -torch.inf)], dim=1)
+    targets = torch.arange(5)
+    assert torch.allclose(tokens.readings(masked, targets), tokens.readings(logits, targets))
+
+
 def test_what_cannot_be_a_mean_over_tokens_is_refused() -> None:
     objective, logits = Objective.causal_lm(), torch.randn(2, 3, 5)
     with pytest.raises(ObjectiveError, match=r"1 of 2 examples of a batch \(numbers \[1\] in it\) have no label"):

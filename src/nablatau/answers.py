@@ -8,7 +8,6 @@ Shapes: N questions; L tokens of an answer; K wrong answers.
 """
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,8 +18,10 @@ import numpy as np
 
 from nablatau.attacks.min_k import min_k, min_k_plus_plus
 from nablatau.attacks.zlib_ratio import compressed_sizes, zlib_ratio
+from nablatau.checkpoints import whole_file
 from nablatau.errors import EvidenceError
 from nablatau.metrics import answer_probabilities, extraction_strengths, rouge_l, truth_ratios
+from nablatau.runtime import process_rank
 from nablatau.statistics.checks import FloatArray
 
 TOKEN_ARRAYS = ("token_losses", "token_entropies", "token_deviations", "right_tokens")
@@ -108,14 +109,14 @@ def write_answers(file: str | Path, scores: Iterable[AnswerScores]) -> Path:
     """Write one JSON object a line; the file appears whole or not at all.
 
     Args:
-        file: is replaced where it is there.
+        file: is replaced where it is there; of several processes the first writes it.
         scores: of one model on one set of questions.
     """
     file = Path(file)
-    part = file.with_name(f"{file.name}.part")
     lines = [json.dumps(each.to_json(), ensure_ascii=False, allow_nan=False) for each in scores]
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(part, file)
+    if process_rank() == 0:
+        with whole_file(file) as part:
+            part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return file
 
 

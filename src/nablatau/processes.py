@@ -62,7 +62,8 @@ def naming_lost_processes() -> Iterator[None]:
     except RuntimeError as error:
         if not (is_distributed() and _tells_of_a_loss(error)):
             raise
-        raise _lost("another one ended or does not answer") from error
+        reason = (str(error).splitlines() or [""])[0]
+        raise _lost(f"another one ended or does not answer ({reason})") from error
 
 
 def in_first_process(work: Callable[[], Result]) -> Result | None:

@@ -151,7 +151,7 @@ def check_same_questions(scores: Sequence[AnswerScores], reference: Sequence[Ans
     Raises:
         EvidenceError: naming some.
     """
-    ours, theirs = ({each.id: (each.prompt, each.answer) for each in every} for every in (scores, reference))
+    ours, theirs = ({each.id: _asked(each) for each in every} for every in (scores, reference))
     other = [each for each in ours.keys() | theirs.keys() if ours.get(each) != theirs.get(each)]
     if other or len(scores) != len(ours) or len(reference) != len(theirs):
         repeated = "" if other else " Some ids stand there twice."
@@ -159,6 +159,11 @@ def check_same_questions(scores: Sequence[AnswerScores], reference: Sequence[Ans
             f"The two models were asked different questions (ids {shortened(sorted(other))}), so a difference between "
             f"them is no sign of either.{repeated} Score both on the same questions."
         )
+
+
+def _asked(score: AnswerScores) -> tuple[str, str, bool, int]:
+    """What a model was asked: prompt, answer, whether there was a paraphrase, and how many wrong answers."""
+    return score.prompt, score.answer, score.paraphrased_loss is not None, len(score.wrong_losses)
 
 
 def tofu_log(scores: Sequence[AnswerScores]) -> dict[str, dict[str, Any]]:

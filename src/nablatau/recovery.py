@@ -288,12 +288,15 @@ class _Training:
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             return {"loss": batch_mean(self.objective, model, step.batches["train"])}
 
+        # settings that save memory and change no number, but refuse BatchNorm in train mode, which this is
+        learns = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+        plain = replace(self.runtime, micro_batch_size=None, recompute_activations=False)
         run_steps(
             model,
             self._steps(loader, read),
             step_loss,
             torch.optim.AdamW(trainable_parameters(model), lr=self.rate),
-            runtime=self.runtime,
+            runtime=plain if learns else self.runtime,
             device=device,
             mode="train",
             history=History(),

@@ -32,8 +32,8 @@ class Runtime:
     """How to run; none of it changes what is computed beyond rounding, but for `clip_norm`.
 
     Attributes:
-        device: such as "cpu" or "cuda:1"; None takes the device the model lies on, or under torchrun with
-            GPUs this process's own.
+        device: such as "cpu" or "cuda:1"; None takes the device the model lies on. Under torchrun with GPUs each
+            process takes its own, whichever is named.
         precision: "fp32" computes in the model's own type; "bf16" and "fp16" autocast, fp16 with loss scaling.
         clip_norm: largest norm of the whole gradient; None for no clipping.
         micro_batch_size: examples of a step that go forward and backward at once, in each process, so that memory holds
@@ -78,11 +78,10 @@ class Runtime:
 
     def device_for(self, model: nn.Module) -> torch.device:
         """The device to run on."""
-        if self.device is not None:
-            return torch.device(self.device)
-        if is_distributed() and torch.cuda.is_available():
+        named = None if self.device is None else torch.device(self.device)
+        if is_distributed() and (torch.cuda.is_available() if named is None else named.type == "cuda"):
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
-        return device_of(model)
+        return device_of(model) if named is None else named
 
     def autocast(self, device: torch.device) -> AbstractContextManager[Any]:
         """The context that forward passes run in."""

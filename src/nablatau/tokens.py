@@ -100,7 +100,8 @@ def readings(logits_RV: Tensor, targets_R: Tensor) -> Tensor:
     chances_RV = log_chances_RV.exp()
     entropy_R = torch.special.entr(chances_RV).sum(dim=1)
     right_R = logits_RV.argmax(dim=1) == targets_R
-    variance_R = chances_RV.mul_((log_chances_RV + entropy_R[:, None]).square_()).sum(dim=1)
+    gaps_RV = log_chances_RV.add_(entropy_R[:, None]).masked_fill_(chances_RV == 0, 0)  # 0 · ∞² of a masked word is 0
+    variance_R = chances_RV.mul_(gaps_RV.square_()).sum(dim=1)
     deviation_R = variance_R.clamp(min=torch.finfo(variance_R.dtype).tiny).sqrt()
     return torch.stack([loss_R, entropy_R, right_R.to(loss_R.dtype), deviation_R], dim=1)
 

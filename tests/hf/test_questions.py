@@ -180,3 +180,14 @@ def test_what_cannot_be_asked_is_refused(models: dict[str, Any]) -> None:
         ask(Question(id="x", prompt="red", answer="?"))
     with pytest.raises(SettingsError, match="not 8 and 0"):
         ask(FORGET[0], batch_size=0)
+    long = Question(id="long", prompt="red", answer=" ".join(["cat"] * 80))
+    with pytest.raises(SettingsError, match="has 83 tokens, and the model reads 64"):
+        ask(long, most_new_tokens=0)
+
+
+def test_a_tokenizer_without_a_token_to_fill_up_with_changes_no_score(models: dict[str, Any], scores: Any) -> None:
+    bare = small_llama.tokenizer()
+    bare.pad_token = None
+    found = language_scores(models["original"], bare, FORGET, **SETTINGS)
+    assert [each.generated for each in found] == [each.generated for each in scores["original"]["forget"]]
+    assert [each.loss for each in found] == pytest.approx([each.loss for each in scores["original"]["forget"]])

@@ -114,7 +114,8 @@ def _cut(tokenizer: Any, texts: Sequence[str], *, special: bool) -> Tokens:
 
 
 def _ended(answers: Tokens, end: int) -> Tokens:
-    return [ids if end in ids else [*ids, end] for ids in answers]
+    """With the end token behind those that lack it; in front it is that of a tokenizer which begins texts with it."""
+    return [ids if end in ids[1:] else [*ids, end] for ids in answers]
 
 
 def _refuse_unanswered(table: Table, made: Answered, most: int | None) -> None:

@@ -51,22 +51,30 @@ def generate(
     _check(model, prompts, most_new_tokens, batch_size)
     runtime = runtime or Runtime()
     device, home = runtime.device_for(model), device_of(model)
-    ends = _end_tokens(model, tokenizer)
+    ends, pad_id = _end_tokens(model, tokenizer), filling(tokenizer)
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # alike in length: little filling
     found: list[list[int]] = [[] for _ in prompts]
     move(model, device)
     try:
-        with in_mode(model, "eval"), torch.no_grad(), _greedily(model, most_new_tokens, ends, tokenizer.pad_token_id):
+        with in_mode(model, "eval"), torch.no_grad(), _greedily(model, most_new_tokens, ends, pad_id):
             for first in range(0, len(order), batch_size):
                 places = order[first : first + batch_size]
                 with runtime.autocast(device):
-                    told = _told(model, [prompts[place] for place in places], tokenizer.pad_token_id, device)
+                    told = _told(model, [prompts[place] for place in places], pad_id, device)
                 for place, tokens in zip(places, told, strict=True):
                     end = next((number for number, token in enumerate(tokens) if token in ends), len(tokens))
                     found[place] = tokens[:end]
     finally:
         move(model, home)
     return found
+
+
+def filling(tokenizer: Any) -> int:
+    """The token that short texts are filled up with; any serves, for no model looks at it."""
+    for token in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if token is not None:
+            return int(token)
+    return 0
 
 
 def _told(model: Any, prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device) -> list[list[int]]:

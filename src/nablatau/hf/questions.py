@@ -19,7 +19,7 @@ from torch import nn
 from nablatau import batches, tokens
 from nablatau.answers import AnswerScores
 from nablatau.errors import EvidenceError, SettingsError, shortened
-from nablatau.hf.generation import PROMPTS_AT_ONCE, generate
+from nablatau.hf.generation import PROMPTS_AT_ONCE, filling, generate
 from nablatau.metrics.rouge import words
 from nablatau.objectives import Objective
 from nablatau.runtime import Runtime, device_of, move
@@ -112,14 +112,31 @@ def language_scores(
         for prompt, question in zip(prompts, questions, strict=True)
         for answer in question.answers
     ]
+    _refuse_longer(model, texts)
     told: list[str | None] = [None] * len(questions)
     if most_new_tokens:
         found = generate(
             model, tokenizer, prompts, most_new_tokens=most_new_tokens, batch_size=batch_size, runtime=runtime
         )
         told = [_cut(tokenizer.decode(new, skip_special_tokens=True), end_texts) for new in found]
-    read = iter(_readings(model, tokenizer.pad_token_id, texts, batch_size, runtime))
+    read = iter(_readings(model, filling(tokenizer), texts, batch_size, runtime))
     return [_scores(question, read, generated) for question, generated in zip(questions, told, strict=True)]
+
+
+def _refuse_longer(model: Any, texts: Sequence[tuple[list[int], list[int]]]) -> None:
+    """Refuse texts that the model cannot read as a whole, and answers that nothing stands before."""
+    if not all(prompt for prompt, _ in texts):
+        raise SettingsError(
+            "A prompt has no tokens, so nothing tells the first one of its answer. Begin it with the token that the "
+            "model's texts begin with."
+        )
+    most = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    longest = max(len(prompt) + len(answer) for prompt, answer in texts)
+    if most is not None and longest > most:
+        raise SettingsError(
+            f"The longest prompt with its answer has {longest} tokens, and the model reads {most}: what it says beyond "
+            "is of no meaning. Cut such texts, or leave them out."
+        )
 
 
 def _scores(question: Question, read: Iterator[list[list[float]]], generated: str | None) -> AnswerScores:

@@ -129,8 +129,9 @@ class TextEncoder(nn.Module):
     def forward(self, tokens_BT: Tensor) -> Tensor:
         filling_BT = tokens_BT == 0
         out_BTD = self.words(tokens_BT) + self.places.weight[: tokens_BT.shape[1]]
+        hidden_BT = filling_BT & ~filling_BT.all(dim=1, keepdim=True)  # a row of filling alone sees itself: no 0 / 0
         for layer in self.layers:
-            out_BTD = layer(out_BTD, src_key_padding_mask=filling_BT)
+            out_BTD = layer(out_BTD, src_key_padding_mask=hidden_BT)
         kept_BT1 = (~filling_BT).unsqueeze(2).to(out_BTD.dtype)
         mean_BD = (self.norm(out_BTD) * kept_BT1).sum(dim=1) / kept_BT1.sum(dim=1).clamp(min=1)
         logits_BL: Tensor = self.fc(mean_BD)

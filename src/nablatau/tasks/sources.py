@@ -107,7 +107,9 @@ def data_folder() -> Path:
 
 def is_available(name: str) -> bool:
     """Whether a set lies in the data folder already."""
-    return any((data_folder() / f"{name}{suffix}").exists() for suffix in (".npz", ".csv.gz", "/full.jsonl.gz"))
+    return any(
+        (data_folder() / f"{name}{suffix}").exists() for suffix in (".npz", ".csv.gz", "/full.jsonl.gz", "/full.json")
+    )
 
 
 # ---------------------------------------------------------------------- downloads
