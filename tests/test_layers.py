@@ -105,6 +105,7 @@ def is_shared(file: Path, name: str) -> bool:
         "layers",
         "schedule",
         "heat",
+        "precautions",
         "steps",
         "relabelling",
         "adversarial",

@@ -16,7 +16,7 @@ from nablatau import NablaTau, Objective, Runtime, TrainingData
 from nablatau.data import Request
 from nablatau.errors import NonFiniteLossError, ObjectiveError, SettingsError
 from nablatau.fingerprints import weights_digest
-from nablatau.methods.nabla_tau import loss_of_utility
+from nablatau.methods.precautions import loss_of_utility
 from nablatau.records import Records
 from remembering import noisy_set, remembered
 from small import accuracy, random_set, small_network

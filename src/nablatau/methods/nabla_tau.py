@@ -39,12 +39,11 @@ from nablatau.errors import NonFiniteLossError, SettingsError
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job, Method
 from nablatau.methods.heat import Heat, share_of_peak, turning_optimizer
+from nablatau.methods.precautions import loss_of_utility, notices, qualities, refuse_not_finite
 from nablatau.methods.steps import movable_state, take_steps
 from nablatau.recipes import check_counts, check_positive
 from nablatau.records import Records
 from nablatau.runtime import random_generator
-from nablatau.signals import JUDGED_KINDS, right_shares
-from nablatau.statistics import auc_delong
 from nablatau.training import Mode, Step, values_of, whole_mean
 
 RISE, LOOK, RETAIN_ALONE = 0.25, 0.5, 0.9
@@ -54,15 +53,11 @@ MOST_PASSES = 20
 COOLER = 0.25
 """Factor on the turn for another run after one that failed."""
 RUNS = 3
-TOLERATED_LOSS_OF_ACCURACY = 0.01
-"""On unseen records, beside what fewer records cost; two retrained models differ by as much."""
 EXPLAINED = (
     "nabla_tau, the default, descended on the retained records at a rate high enough to leave the old minimum, then "
     "let the rate fall and pushed each forgotten record up to the loss that unseen records of its rank have. Rates, "
     "steps and targets came from the model, the request and the losses seen on the way; nothing was tuned."
 )
-FEW_UNSEEN = 30
-"""Unseen records below which targets are coarse, and a loss of utility is hard to see."""
 UNKNOWN_QUALITY = (
     "whether quality was kept is not known, for want of unseen records of classes that stay: pass a larger holdout "
     "set, for a class request with holdout_labels."
@@ -113,7 +108,7 @@ class NablaTau(Method):
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         plan = _Plan.of(self, job)
         before = _Before.of(model, plan, job)
-        job.history.notes += [EXPLAINED, *notices(before, job)]
+        job.history.notes += [EXPLAINED, *notices(before.forget, before.retain, before.holdout, job.request)]
         original = movable_state(model)
         for run in range(RUNS):
             turn = plan.turn * COOLER**run
@@ -125,7 +120,7 @@ class NablaTau(Method):
                 why = f"the loss became no number at step {error.step}"
             else:
                 share = len(job.request.forget_set) / job.request.training_size
-                why = loss_of_utility(before.utility, _utility(model, plan, job), share)
+                why = loss_of_utility(before.utility, qualities(model, plan.kept_loader, job), share)
                 if not why:
                     job.history.notes.append(account)
                     return model
@@ -216,32 +211,6 @@ def chosen_batch_size(training_size: int) -> int:
     return int(2 ** min(8, max(3, round(math.log2(training_size / 200)))))
 
 
-def loss_of_utility(before_M: Tensor, after_M: Tensor, forgotten: float) -> str:
-    """What has become worse on unseen records, in words; empty if nothing has that can be told from chance.
-
-    A one-sided paired z test: worse is what lies beyond the tolerance with 99 % confidence. The tolerance is a point of
-    accuracy, or of other values 5 % of their spread, and what any model loses that learned from fewer records: with the
-    share s forgotten, an error e may become e · (1 − s)^(−½), as errors fall that fall with the root of the number of
-    records (few fall faster: Hestness et al. 2017, arXiv 1712.00409). On small sets retraining loses as much.
-
-    Args:
-        before_M, after_M: of each unseen record, the higher the better: how far it is right, 0 … 1, or minus its loss.
-        forgotten: share s of the training set, 0 … 1.
-    """
-    change_M = after_M - before_M
-    if len(change_M) < 2:
-        return ""
-    correct = all(bool(((each >= 0) & (each <= 1)).all()) for each in (before_M, after_M))
-    tolerated = TOLERATED_LOSS_OF_ACCURACY if correct else 0.05 * float(before_M.std())
-    error = float(correct) - float(before_M.mean())
-    tolerated += max(0.0, error) * ((1 - forgotten) ** -0.5 - 1)
-    if float(change_M.mean() + 2.326 * change_M.std() / math.sqrt(len(change_M))) >= -tolerated:
-        return ""
-    what = "accuracy" if correct else "mean loss"
-    first, last = (float(each.mean()) if correct else -float(each.mean()) for each in (before_M, after_M))
-    return f"{what} on {len(change_M)} unseen records went from {first:.3f} to {last:.3f}"
-
-
 # ---------------------------------------------------------------------- what is looked at
 
 
@@ -261,7 +230,7 @@ class _Before:
         losses = {part: _losses(model, loader, plan, job) for part, loader in loaders.items()}
         for part, loss_N in losses.items():
             refuse_not_finite(loss_N, loaders[part].records, part)
-        return cls(**losses, utility=_utility(model, plan, job))
+        return cls(**losses, utility=qualities(model, plan.kept_loader, job))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,71 +329,3 @@ def _losses(model: nn.Module, loader: Loader, plan: _Plan, job: Job) -> Tensor:
     """The loss of each of a loader's records, counted in the history."""
     job.history.scored_samples += len(loader.records)
     return values_of(model, loader, job.runtime, plan.loss)
-
-
-def refuse_not_finite(loss_N: Tensor, records: Records, part: str) -> None:
-    """Refuse records on which the original model's loss is no number: no run could end well.
-
-    Args:
-        loss_N: of the records, under the original.
-        records: N records.
-        part: of the request that they are.
-
-    Raises:
-        NonFiniteLossError: with the ids of these records.
-    """
-    bad = (~loss_N.isfinite()).nonzero().flatten().tolist()
-    if bad:
-        raise NonFiniteLossError(0, f"{part}_loss", float(loss_N[bad[0]]), {part: records.ids_at(bad)})
-
-
-def _utility(model: nn.Module, plan: _Plan, job: Job) -> Tensor:
-    """Of each unseen record whose class stays how far its answer is right; where answers are neither, minus its loss.
-
-    Not the loss where there are answers: of an over-fitted model it grows with every step that makes it surer, while as
-    many answers are right.
-    """
-    kind = job.objective.kind
-
-    def right(model: nn.Module, batch: RecordBatch) -> Tensor:
-        return right_shares(kind, job.objective.outputs(model, batch.data), job.objective.targets(batch.data))
-
-    job.history.scored_samples += len(plan.kept_loader.records)
-    if kind in JUDGED_KINDS:
-        return values_of(model, plan.kept_loader, job.runtime, right)
-    return -values_of(model, plan.kept_loader, job.runtime, plan.loss).nan_to_num(nan=math.inf)
-
-
-def notices(before: _Before, job: Job) -> list[str]:
-    """What the losses before the first step say about the request, in sentences; empty if there is nothing to say.
-
-    Args:
-        before: losses under the original.
-        job: with the request.
-    """
-    request, found = job.request, []
-    if len(before.holdout) < FEW_UNSEEN:
-        found.append(
-            f"Only {len(before.holdout)} unseen records show the method what to aim at (half of the holdout set; "
-            f"{FEW_UNSEEN} or more are wanted), so targets are coarse and a loss of quality may go unseen. Pass a "
-            "larger holdout set."
-        )
-    if len(request.forget_set) > len(request.retain_set):
-        found.append(
-            f"More is forgotten ({len(request.forget_set)}) than kept ({len(request.retain_set)}): retraining from "
-            "scratch on what is kept costs little here, and is exact."
-        )
-    if request.goal == "records" and min(len(before.forget), len(before.holdout)) >= FEW_UNSEEN:
-        area = auc_delong(-before.forget.numpy(), -before.holdout.numpy())
-        if area.low <= 0.5:
-            found.append(
-                "Before anything was done, the model's losses did not tell the forget set from unseen records (AUC "
-                f"{area.value:.3f} [{area.low:.3f}, {area.high:.3f}]): by this measure there is little to forget."
-            )
-    if float(before.holdout.median()) > 10 * max(float(before.forget.median()), float(before.retain.mean()), 0.1):
-        found.append(
-            f"Unseen records have a median loss of {before.holdout.median():.3g}, forgotten ones "
-            f"{before.forget.median():.3g}: so far apart that the holdout set may come from another source, or carry "
-            "other labels, than the training set. The forgotten records would be pushed there. Check it."
-        )
-    return found
