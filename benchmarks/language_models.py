@@ -27,9 +27,10 @@ from torch import Tensor, nn
 
 from nablatau import NablaTau, Objective, Runtime, TrainingData
 from nablatau.bench.memory import peak_memory
+from nablatau.history import History, Step
 from nablatau.loading import RecordBatch
 from nablatau.records import Records
-from nablatau.training import History, Step, batch_mean, run_steps
+from nablatau.training import batch_mean, run_steps
 
 SIZES: dict[str, dict[str, int]] = {
     "small": {

@@ -32,10 +32,11 @@ from torch.utils.data import TensorDataset
 
 from nablatau import Objective, Recipe, Runtime, TrainingData, recipes
 from nablatau.data import Request
+from nablatau.history import History
 from nablatau.methods import METHODS, steps
 from nablatau.methods.base import Job, Method
 from nablatau.tasks.models import ResNet18, perceptron
-from nablatau.training import History, run_steps
+from nablatau.training import run_steps
 
 CLASSES, SEED = 10, 0
 LOOPS = OTHERS | DESCENTS

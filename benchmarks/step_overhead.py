@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nablatau import Objective, Runtime
+from nablatau.history import History, Step
 from nablatau.loading import RecordBatch
 from nablatau.methods.nabla_tau_paper import nabla_tau_loss
 from nablatau.records import Records
 from nablatau.tasks.models import ResNet18, perceptron
-from nablatau.training import History, Step, batch_mean, run_steps
+from nablatau.training import batch_mean, run_steps
 
 TAU, ALPHA, RATE = 1.0, 0.25, 1e-3
 Batch = tuple[Tensor, Tensor]

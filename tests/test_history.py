@@ -5,18 +5,18 @@ import torch
 
 from nablatau import Objective
 from nablatau.errors import NonFiniteLossError
+from nablatau.history import History, Recorder, Step
 from nablatau.loading import Loader
 from nablatau.records import Records
-from nablatau.training import History, Step, _Recorder
 from small import random_set
 
 CPU = torch.device("cpu")
 
 
-def recorded(device: str, losses: list[float], objective: Objective) -> tuple[History, _Recorder]:
+def recorded(device: str, losses: list[float], objective: Objective) -> tuple[History, Recorder]:
     """A history of steps with these losses, as it is written on a device."""
     history = History()
-    recorder = _Recorder(history, None, torch.device(device))
+    recorder = Recorder(history, None, torch.device(device))
     loader = Loader(Records.all_of(random_set(40, 1), ids=list("abcdefgh") * 5), objective, batch_size=4, device=CPU)
     for loss, batch in zip(losses, loader.forever(), strict=False):
         recorder.add(Step({"train": batch}, 0.1, {"epoch": 0.0}), {"loss": torch.tensor(loss)})

@@ -17,7 +17,7 @@ LAYERS: list[set[str]] = [
     {"data", "objectives", "checkpoints"},
     {"runtime", "signals"},
     {"loading", "blocks"},
-    {"pieces", "sharding", "processes"},
+    {"pieces", "sharding", "processes", "history"},
     {"training"},
     {"recipes"},
     {"projects", "methods", "attacks", "metrics", "scoring", "near_copies"},

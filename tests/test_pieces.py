@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from nablatau import NablaTau, Objective, PublishedNablaTau, Runtime, TrainingData
 from nablatau.batches import rows_of
 from nablatau.errors import ObjectiveError, SettingsError
+from nablatau.history import History, Step
 from nablatau.loading import RecordBatch
 from nablatau.pieces import cut, piece_count
 from nablatau.records import Records
-from nablatau.training import History, Step, batch_mean, run_steps
+from nablatau.training import batch_mean, run_steps
 from small import random_set, small_network
 from small_runs import farthest, run_all
 

@@ -26,6 +26,7 @@ from nablatau.contrasts import contrasts, relearn_index, relearn_times
 from nablatau.data import Request
 from nablatau.errors import EvidenceError, NablatauError, SettingsError
 from nablatau.fingerprints import weights_digest
+from nablatau.history import History, Step
 from nablatau.loading import Loader
 from nablatau.metrics import anamnesis_index
 from nablatau.quantisation import quantised
@@ -42,7 +43,7 @@ from nablatau.runtime import Runtime, random_generator
 from nablatau.scoring import Scores, score
 from nablatau.statistics import mean_interval
 from nablatau.tasks import digits
-from nablatau.training import History, Step, batch_mean, run_steps
+from nablatau.training import batch_mean, run_steps
 from small import random_set, small_network
 
 QUIET = Runtime(progress=False)

@@ -12,11 +12,12 @@ from torch.utils.data import Dataset, TensorDataset
 from nablatau import Finetune, Objective, PublishedNablaTau, Recipe, Runtime, TrainingData
 from nablatau.errors import NonFiniteLossError, ObjectiveError, SettingsError
 from nablatau.fingerprints import weights_digest
+from nablatau.history import History, Step
 from nablatau.loading import Loader, RecordBatch, resident
 from nablatau.recipes import train
 from nablatau.records import Records
 from nablatau.runtime import isolated_randomness, random_generator
-from nablatau.training import History, Step, in_mode, linear_decay, mean_loss, run_steps, values_of
+from nablatau.training import in_mode, linear_decay, mean_loss, run_steps, values_of
 from small import random_set, small_network
 
 RECIPE = Recipe(epochs=3, learning_rate=0.1, batch_size=16, build=lambda: small_network(batch_norm=True))

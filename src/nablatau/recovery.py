@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from nablatau.data import Request
 from nablatau.errors import EvidenceError, NonFiniteLossError, SettingsError
+from nablatau.history import History, Step
 from nablatau.loading import Loader
 from nablatau.objectives import Objective
 from nablatau.quantisation import quantised
@@ -43,7 +44,7 @@ from nablatau.recipes import Recipe
 from nablatau.records import Records
 from nablatau.runtime import Runtime, isolated_randomness, random_generator
 from nablatau.scoring import Scores, score
-from nablatau.training import History, Step, batch_mean, mean_loss, run_steps, trainable_parameters
+from nablatau.training import batch_mean, mean_loss, run_steps, trainable_parameters
 
 STEPS = (10, 30, 100)
 LEARNING_RATES = (1e-3, 1e-4, 1e-5)

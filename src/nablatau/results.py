@@ -22,10 +22,10 @@ from nablatau.data import Request
 from nablatau.errors import CheckpointError, SettingsError
 from nablatau.evaluation import Row, Verdict, judge, preflight, sentence, summarise
 from nablatau.evidence import Cost, Evidence
+from nablatau.history import History
 from nablatau.methods import Method
 from nablatau.report import Page, render
 from nablatau.runtime import process_rank
-from nablatau.training import History
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,20 +25,14 @@ from torch import Tensor, nn
 from nablatau.api import evaluate
 from nablatau.data import Request
 from nablatau.evaluation import Word
+from nablatau.history import History, Step
 from nablatau.loading import Loader
 from nablatau.methods import Finetune, Retrain
 from nablatau.objectives import Objective
 from nablatau.projects import Project
 from nablatau.runtime import Runtime, isolated_randomness, random_generator
 from nablatau.statistics import Interval, clopper_pearson
-from nablatau.training import (
-    History,
-    Step,
-    batch_mean,
-    mean_loss,
-    run_steps,
-    trainable_parameters,
-)
+from nablatau.training import batch_mean, mean_loss, run_steps, trainable_parameters
 
 Expectation = Literal["never", "always", "where there is power"]
 SILENT = {Word.EQUIVALENT, Word.NOT_DETECTED, Word.NO_POWER}

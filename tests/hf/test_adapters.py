@@ -14,10 +14,10 @@ import small_texts
 from nablatau.errors import CheckpointError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.hf import Columns, TextProject, text_project
+from nablatau.history import History
 from nablatau.methods import GradDiff, Npo, Scrub
 from nablatau.methods.base import Job
 from nablatau.methods.steps import reference_of
-from nablatau.training import History
 
 transformers = pytest.importorskip("transformers", reason="the extra `hf` is not installed")
 peft = pytest.importorskip("peft", reason="the extra `hf` is not installed")

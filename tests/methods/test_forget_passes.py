@@ -20,10 +20,10 @@ from by_hand import (
 )
 from nablatau import Objective
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.methods import GradAscent, GradDiff
 from nablatau.methods.forget_passes import warmed_up
 from nablatau.scoring import score
-from nablatau.training import Step
 
 SETTINGS: dict[str, Any] = {"epochs": 3, "learning_rate": 0.01, "batch_size": 5}
 

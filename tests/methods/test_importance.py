@@ -9,13 +9,13 @@ from torch.nn import functional
 
 from nablatau import Objective, TrainingData
 from nablatau.errors import NonFiniteLossError
+from nablatau.history import History
 from nablatau.methods import importance
 from nablatau.methods.base import Job
 from nablatau.methods.importance import Notes, Terms, examples_at_once, mean_squared_gradients
 from nablatau.objectives import call_model
 from nablatau.records import Records
 from nablatau.runtime import Runtime
-from nablatau.training import History
 from small import random_set, small_network
 
 WIDE = torch.float64

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from nablatau.batches import Batch
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.adversarial import (
     best_other_class,
@@ -48,7 +49,7 @@ from nablatau.methods.relabelling import by_position, class_count, joined, repla
 from nablatau.methods.steps import frozen_copy, sgd, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
 from nablatau.runtime import gather_over_processes
-from nablatau.training import Step, StepLoss, mean_of_outputs
+from nablatau.training import StepLoss, mean_of_outputs
 
 MOST_DOUBLINGS = 15
 """After which a record counts as one without a neighbour."""

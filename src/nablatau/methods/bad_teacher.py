@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from nablatau.data import Request
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.methods.base import Job, Method, Need, Tunable
 from nablatau.methods.distillation import check_divergence, divergence
 from nablatau.methods.steps import frozen_copy, passes, take_steps, teacher_outputs
@@ -35,7 +36,7 @@ from nablatau.objectives import Objective
 from nablatau.recipes import Recipe, check_counts, check_mode, check_positive, reset
 from nablatau.records import Records
 from nablatau.runtime import isolated_randomness, move, random_generator
-from nablatau.training import Step, trainable_parameters, whole_mean
+from nablatau.training import trainable_parameters, whole_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,13 +18,14 @@ from torch import nn
 
 from nablatau.data import Request
 from nablatau.errors import ObjectiveError, RequestError, SettingsError
+from nablatau.history import History
 from nablatau.loading import Loader
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, isolated_randomness, move, random_generator
 from nablatau.sharding import is_sharded, put_together, shard
-from nablatau.training import History, Mode, trainable_parameters
+from nablatau.training import Mode, trainable_parameters
 
 Need = Literal["recipe", "outputs", "classes", "class request", "convolutions", "tokens", "alternatives"]
 

@@ -17,11 +17,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from nablatau.history import Step
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.layers import last_layers, only_these_move
 from nablatau.methods.steps import passes, sgd, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean
+from nablatau.training import batch_mean
 
 
 @dataclass(frozen=True, kw_only=True)

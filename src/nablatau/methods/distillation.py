@@ -30,12 +30,13 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid
 
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.methods.base import Job, Method, Need, Tunable
 from nablatau.methods.schedule import check_batch_norm
 from nablatau.methods.steps import frozen_copy, sgd, take_steps, teacher_outputs
 from nablatau.objectives import Objective
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, mean_of_outputs, whole_mean
+from nablatau.training import mean_of_outputs, whole_mean
 
 # ---------------------------------------------------------------------- divergence of two models' outputs
 

@@ -11,10 +11,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from nablatau.history import Step
 from nablatau.methods.base import Job, Method
 from nablatau.methods.schedule import descend, planned_steps, retain_batches
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean, linear_decay
+from nablatau.training import batch_mean, linear_decay
 
 
 @dataclass(frozen=True, kw_only=True)

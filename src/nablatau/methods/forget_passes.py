@@ -29,12 +29,13 @@ import torch
 from torch import Tensor, nn
 
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.schedule import check_batch_norm
 from nablatau.methods.steps import beside, passes, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean, trainable_parameters, whole_mean
+from nablatau.training import batch_mean, trainable_parameters, whole_mean
 
 ForgetTerm = Callable[[nn.Module, RecordBatch], dict[str, Tensor]]
 """From model and forget batch to "forget_term", which is descended, and other numbers for the history; all additive."""

@@ -23,11 +23,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from nablatau.history import Step
 from nablatau.loading import Loader
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.steps import sgd, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean, linear_decay, trainable_parameters
+from nablatau.training import batch_mean, linear_decay, trainable_parameters
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from torch.utils.data import ConcatDataset
 
 from nablatau.errors import NonFiniteLossError, SettingsError
+from nablatau.history import Step
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job, Method
 from nablatau.methods.heat import Heat, share_of_peak, turning_optimizer
@@ -44,7 +45,7 @@ from nablatau.methods.steps import movable_state, take_steps
 from nablatau.recipes import check_counts, check_positive
 from nablatau.records import Records
 from nablatau.runtime import random_generator
-from nablatau.training import Mode, Step, values_of, whole_mean
+from nablatau.training import Mode, values_of, whole_mean
 
 RISE, LOOK, RETAIN_ALONE = 0.25, 0.5, 0.9
 """Shares of the steps: until the peak, until targets are set, and until the push ends."""

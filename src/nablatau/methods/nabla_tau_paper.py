@@ -24,10 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.methods.base import Job, Method
 from nablatau.methods.schedule import check_batch_norm, descend, planned_steps, retain_batches
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean, linear_decay, mean_loss
+from nablatau.training import batch_mean, linear_decay, mean_loss
 
 
 @dataclass(frozen=True, kw_only=True)

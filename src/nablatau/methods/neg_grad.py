@@ -22,11 +22,12 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.schedule import check_batch_norm
 from nablatau.methods.steps import passes, sgd, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean, mean_loss
+from nablatau.training import batch_mean, mean_loss
 
 
 @dataclass(frozen=True, kw_only=True)

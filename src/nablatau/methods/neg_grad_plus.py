@@ -20,11 +20,12 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.schedule import check_batch_norm
 from nablatau.methods.steps import beside, passes, sgd, take_steps
 from nablatau.recipes import check_counts, check_mode, check_positive
-from nablatau.training import Step, batch_mean
+from nablatau.training import batch_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.loading import RecordBatch, select_rows
 from nablatau.methods.base import Job
 from nablatau.records import Records
 from nablatau.runtime import gather_over_processes, random_generator
-from nablatau.training import Step, StepLoss, in_mode, mean_of_outputs
+from nablatau.training import StepLoss, in_mode, mean_of_outputs
 
 
 def joined(*parts: Records) -> Records:

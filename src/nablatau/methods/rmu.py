@@ -40,6 +40,7 @@ from nablatau import tokens
 from nablatau.batches import Batch
 from nablatau.data import Request
 from nablatau.errors import SettingsError
+from nablatau.history import Step
 from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.layers import only_these_move
@@ -48,7 +49,7 @@ from nablatau.methods.steps import beside, reference_of, take_steps
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe, check_counts, check_mode, check_positive
 from nablatau.runtime import random_generator
-from nablatau.training import Step, trainable_parameters, whole_mean
+from nablatau.training import trainable_parameters, whole_mean
 
 DEPTH = 7 / 32
 """Where in a chain of blocks the steered one lies, of the chain's length."""

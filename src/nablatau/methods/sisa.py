@@ -35,12 +35,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nablatau.errors import ObjectiveError, SettingsError
+from nablatau.history import History
 from nablatau.methods.base import Job, Method, Need
 from nablatau.objectives import Kind, Objective
 from nablatau.recipes import Recipe, check_counts, fit
 from nablatau.records import Positions, Records
 from nablatau.runtime import Runtime, isolated_randomness, random_generator
-from nablatau.training import History
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,20 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from nablatau.batches import Batch
+from nablatau.history import Step
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job
 from nablatau.records import Records
 from nablatau.runtime import sum_over_processes
-from nablatau.training import (
-    Mode,
-    Step,
-    StepLoss,
-    batch_mean,
-    in_mode,
-    linear_decay,
-    run_steps,
-    trainable_parameters,
-)
+from nablatau.training import Mode, StepLoss, batch_mean, in_mode, linear_decay, run_steps, trainable_parameters
 
 
 def take_steps(

@@ -6,8 +6,8 @@ from typing import Any
 
 from nablatau.evaluation import Row, Verdict, preflight, sentence
 from nablatau.evidence import Evidence
+from nablatau.history import History
 from nablatau.report.plots import plots_of, run_curves
-from nablatau.training import History
 
 LIMITS = (
     "An attack that fails does not prove that nothing is left: stronger attacks exist, and each has limited power.",

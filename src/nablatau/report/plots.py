@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from nablatau.evaluation import Row
 from nablatau.evidence import Evidence
+from nablatau.history import History
 from nablatau.statistics import Interval
-from nablatau.training import History
 
 Array = npt.NDArray[np.float64]
 
