@@ -22,6 +22,7 @@ SHARED = {
         "heat",
         "importance",
         "layers",
+        "precautions",
         "relabelling",
         "schedule",
         "steps",
