@@ -11,9 +11,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 
 LAYERS: list[set[str]] = [
     {"errors", "statistics"},
-    {"batches", "quantisation"},
+    {"batches", "quantisation", "modes"},
     {"fingerprints", "tokens", "prompts"},
-    {"records"},
+    {"records", "packing"},
     {"data", "objectives", "checkpoints"},
     {"runtime", "signals"},
     {"loading", "blocks"},

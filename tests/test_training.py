@@ -14,10 +14,11 @@ from nablatau.errors import NonFiniteLossError, ObjectiveError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.history import History, Step
 from nablatau.loading import Loader, RecordBatch, resident
+from nablatau.modes import in_mode
 from nablatau.recipes import train
 from nablatau.records import Records
 from nablatau.runtime import isolated_randomness, random_generator
-from nablatau.training import in_mode, linear_decay, mean_loss, run_steps, values_of
+from nablatau.training import linear_decay, mean_loss, run_steps, values_of
 from small import random_set, small_network
 
 RECIPE = Recipe(epochs=3, learning_rate=0.1, batch_size=16, build=lambda: small_network(batch_norm=True))

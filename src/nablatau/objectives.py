@@ -16,12 +16,13 @@ Shapes: B examples in a batch, C classes, L labels, D outputs, T tokens, V words
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nablatau import batches, tokens
+from nablatau import batches, packing, tokens
 from nablatau.batches import IGNORED, Batch, Padding
 from nablatau.errors import ObjectiveError, ReducedLossError, shortened
 
@@ -47,6 +48,8 @@ class Objective:
             each position is to tell, −100 where that does not count); likewise.
         own_loss: of kind "loss" alone: from model and batch to loss_B, one value an example.
         collate: from a list of examples to a batch.
+        packed_outputs: of kind "causal-lm", where texts go into the model behind one another (packing.py): from model
+            and packed batch to logits_RWV. `outputs` are laid out as the batch is all the same.
     """
 
     kind: Kind
@@ -54,6 +57,7 @@ class Objective:
     targets: Targets
     own_loss: OwnLoss | None = None
     collate: Collate = batches.collate
+    packed_outputs: Outputs | None = None
 
     @classmethod
     def classification(
@@ -100,6 +104,7 @@ class Objective:
         outputs: Outputs | None = None,
         targets: Targets | None = None,
         collate: Collate | None = None,
+        packed: bool = False,
     ) -> "Objective":
         """Each example is a text; the loss is the mean cross-entropy of its labelled tokens, in nats a token.
 
@@ -112,8 +117,17 @@ class Objective:
                 the batch but the labels, and its result, or that result's `.logits`, is taken.
             targets: from a batch to what each position is to tell_BT. Unless given, the labels moved by one.
             collate: from a list of examples to a batch; unless given, texts are filled up on the right.
+            packed: lay texts of a batch behind one another on their way into the model, so that no time goes into
+                filling; for Hugging Face's models, each of which is first tried for whether it keeps them apart.
         """
-        return cls._of_kind("causal-lm", outputs, targets or next_tokens, collate or Padding(pad_id))
+        ask = outputs or call_model
+        return cls(
+            kind="causal-lm",
+            outputs=partial(packing.unpacked_outputs, ask=ask) if packed else ask,
+            targets=targets or next_tokens,
+            collate=collate or Padding(pad_id),
+            packed_outputs=ask if packed else None,
+        )
 
     @classmethod
     def token_classification(
@@ -165,6 +179,16 @@ class Objective:
         """
         return losses * tokens.counts(self.targets(batch)) if self.has_tokens else losses
 
+    def laid_out(self, values: Tensor, model: nn.Module, batch: Batch) -> Tensor:
+        """What one of a model's modules put out when it was asked for a batch, laid out as the batch is: (B, T, …).
+
+        Args:
+            values: the module's output, which of packed batches has their rows.
+            model: that was asked.
+            batch: likewise.
+        """
+        return values if self.packed_outputs is None else packing.unpacked_activations(model, batch, values)
+
     def alternative(self, batch: Batch) -> Batch:
         """The batch's questions with answers to give instead: what lies under "alternative" in its examples.
 
@@ -190,7 +214,7 @@ class Objective:
 
     def mean_loss(self, model: nn.Module, batch: Batch, size: int) -> Tensor:
         """The mean of `loss` over the batch, in one operation where there is one (5 % of a small network's step)."""
-        if self.own_loss is not None:
+        if self.own_loss is not None or self.packed_outputs is not None:
             return self.loss(model, batch, size).mean()
         return self.mean_of_outputs(self.outputs(model, batch), self.targets(batch))
 
@@ -211,6 +235,10 @@ class Objective:
         """
         if self.own_loss is not None:
             losses = self.own_loss(model, batch)
+        elif self.packed_outputs is not None:
+            targets_BT = self.targets(batch)
+            losses_BT = packing.token_losses(model, batch, targets_BT, self.packed_outputs)
+            losses = tokens.mean_over_tokens(losses_BT, targets_BT)
         else:
             losses = self.loss_of_outputs(self.outputs(model, batch), self.targets(batch))
         if losses.shape != (size,):
@@ -373,8 +401,10 @@ def _wrong_shape(losses: Tensor, size: int) -> ObjectiveError:
     )
 
 
-def describe(objective: Objective) -> dict[str, str]:
-    """The objective as it stands in a run's record: its kind and, for a user's own loss, the function's name."""
+def describe(objective: Objective) -> dict[str, str | bool]:
+    """The objective as it stands in a run's record: its kind, whether packed, and the name of a user's own loss."""
+    if objective.packed_outputs is not None:
+        return {"kind": objective.kind, "packed": True}
     if objective.own_loss is None:
         return {"kind": objective.kind}
     function = inspect.unwrap(objective.own_loss)

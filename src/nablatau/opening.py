@@ -40,6 +40,7 @@ def texts_of(target: str | None, words: TextWords) -> "TextProject | None":
         columns=columns,
         most_tokens=words.max_tokens,
         lora_rank=words.lora_rank,
+        packed=words.packed,
     )
 
 

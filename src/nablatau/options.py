@@ -96,6 +96,8 @@ class TextWords:
     "Tokens of a text that are read; as many as the model takes unless given."
     lora_rank: int | None = None
     "Put a LoRA adapter of this rank on the model, which alone is trained, with the head."
+    packed: Annotated[bool, Parameter(negative="")] = False
+    "Of causal-lm, lay a batch's texts behind one another instead of filling them up: quicker where lengths differ."
 
 
 SEVERAL = Parameter(consume_multiple=True, negative="", show_default=False)

@@ -16,11 +16,12 @@ from nablatau.batches import Batch
 from nablatau.errors import SettingsError
 from nablatau.history import History, Step
 from nablatau.loading import Loader
+from nablatau.modes import Mode
 from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import Runtime, isolated_randomness, move, random_generator
 from nablatau.sharding import put_together, shard
-from nablatau.training import Mode, batch_mean, linear_decay, run_steps, trainable_parameters
+from nablatau.training import batch_mean, linear_decay, run_steps, trainable_parameters
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 """From a batch on the device, and a CPU generator, to the batch with random transforms applied."""

@@ -6,6 +6,7 @@ Outputs are brought to float32 before any of it is computed, whatever the precis
 Shapes: N records; the arrays are numpy's, float64 unless they are predictions or targets of classes.
 """
 
+import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,11 +18,12 @@ from torch import Tensor, nn
 
 from nablatau.errors import EvidenceError, shortened
 from nablatau.loading import Loader, RecordBatch
+from nablatau.modes import in_mode
 from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, gather_over_processes, move
+from nablatau.sharding import shard
 from nablatau.signals import signals, widened
-from nablatau.training import in_mode
 
 Array = npt.NDArray[Any]
 MOST_LOGITS = 20_000_000
@@ -60,7 +62,7 @@ def score(model: nn.Module, records: Records, objective: Objective, runtime: Run
         model: in any mode; it is asked in eval mode and put back.
         records: N records.
         objective: what a batch, a loss and a prediction are.
-        runtime: device, precision and batch size.
+        runtime: device, precision and batch size; with `sharded` a copy of the model in shares is asked.
 
     Returns:
         The scores, in the order of the records, in every process.
@@ -78,11 +80,11 @@ def score(model: nn.Module, records: Records, objective: Objective, runtime: Run
         workers=runtime.workers,
     )
     pieces: list[tuple[npt.NDArray[np.int64], dict[str, Array]]] = []
-    move(model, device)
+    asked = shard(copy.deepcopy(model), device) if runtime.sharded else move(model, device)
     try:
-        with in_mode(model, "eval"), torch.no_grad():
+        with in_mode(asked, "eval"), torch.no_grad():
             for batch in loader:
-                arrays = _score_batch(model, batch, objective, runtime, device)
+                arrays = _score_batch(asked, batch, objective, runtime, device)
                 if batch.weight:
                     pieces.append((batch.rows.numpy(), arrays))
     finally:

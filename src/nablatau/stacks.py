@@ -25,11 +25,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nablatau.errors import EvidenceError, shortened
 from nablatau.loading import Loader, RecordBatch
+from nablatau.modes import in_mode
 from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import Precision, Runtime, device_of, gather_over_processes
 from nablatau.signals import signals, widened
-from nablatau.training import in_mode
 
 Result = TypeVar("Result")
 Ask = Callable[[nn.Module, Any], Any]

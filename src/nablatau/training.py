@@ -11,11 +11,10 @@ weights train all the same. Single modules keep no mode of their own during a ru
 Under several processes BatchNorm in "train" mode sees one process's piece of the batch only.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +24,11 @@ from nablatau.blocks import blocks_of, recomputed
 from nablatau.errors import SettingsError
 from nablatau.history import History, Recorder, Step
 from nablatau.loading import Loader, RecordBatch
+from nablatau.modes import Mode, in_mode
 from nablatau.objectives import Objective
 from nablatau.pieces import Means, cut, piece_count, refuse_batch_norm
 from nablatau.runtime import Runtime, gather_over_processes, is_distributed, process_count, sum_over_processes
 from nablatau.sharding import is_sharded
-
-Mode = Literal["train", "eval"]
 
 
 def batch_mean(objective: Objective, model: nn.Module, batch: RecordBatch) -> Tensor:
@@ -122,26 +120,6 @@ def values_of(
     for rows, value_B in (piece for process in gather_over_processes(pieces) for piece in process):
         value_N[rows] = value_B
     return value_N
-
-
-@contextmanager
-def in_mode(model: nn.Module, mode: Mode, still: Iterable[nn.Module] = ()) -> Iterator[None]:
-    """All modules of the model in one mode; each gets its own back afterwards.
-
-    Args:
-        model: to be switched.
-        mode: for all of it.
-        still: modules of it that stay in eval mode, because their statistics must not move.
-    """
-    before = [(module, module.training) for module in model.modules()]
-    model.train(mode == "train")
-    for module in still:
-        module.eval()
-    try:
-        yield
-    finally:
-        for module, training in before:
-            module.training = training
 
 
 StepLoss = Callable[[nn.Module, Step], dict[str, Tensor]]

@@ -188,7 +188,35 @@ def test_another_answer_is_taught_from_its_column(folder: Path) -> None:
     assert losses[-1] < losses[0]
 
 
+def test_packed_batches_end_as_padded_ones(folder: Path) -> None:
+    results = []
+    for packed in (False, True):
+        project = opened(folder, packed=packed).project
+        request = project.data.forget_ids(["q1-2", "q1-3"])
+        results.append(nablatau.forget(project.model, request, project.objective, method=STEPS))
+    padded, packed_one = (torch.nn.utils.parameters_to_vector(each.model.parameters()) for each in results)
+    assert torch.allclose(padded, packed_one, atol=1e-5)
+    assert [each.record["objective"] for each in results] == [
+        {"kind": "causal-lm"},
+        {"kind": "causal-lm", "packed": True},
+    ]
+
+
 # ---------------------------------------------------------------------- bad input
+
+
+def test_a_model_that_mixes_packed_texts_up(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_attention_heads": 2}
+    config = transformers.OPTConfig(vocab_size=32, num_hidden_layers=1, pad_token_id=0, **sizes)
+    small_texts.save(tmp_path / "opt", transformers.OPTForCausalLM(config), small_texts.answering_tokenizer())
+    line = ["forget", *words(folder, hf=tmp_path / "opt", fraction=0.1, out=tmp_path / "out"), "--packed"]
+    assert main(line) == 1
+    assert "OPTForCausalLM does not keep packed texts apart" in capsys.readouterr().err
+
+
+def test_packed_batches_are_for_language_models(folder: Path) -> None:
+    with pytest.raises(SettingsError, match="not for --task multi-label"):
+        text_project(str(folder / "model"), task="multi-label", train="t.jsonl", holdout="u.jsonl", packed=True)
 
 
 def test_a_method_that_needs_other_answers_says_where_they_come_from(

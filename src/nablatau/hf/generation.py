@@ -17,8 +17,8 @@ from nablatau.errors import SettingsError
 from nablatau.hf.adapters import is_adapted
 from nablatau.hf.extras import library
 from nablatau.hf.pretrained import TEXT_MODELS, quiet
+from nablatau.modes import in_mode
 from nablatau.runtime import Runtime, device_of, move
-from nablatau.training import in_mode
 
 PROMPTS_AT_ONCE = 32
 

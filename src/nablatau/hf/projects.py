@@ -158,6 +158,7 @@ def text_project(
     columns: Columns | None = None,
     most_tokens: int | None = None,
     lora_rank: int | None = None,
+    packed: bool = False,
 ) -> TextProject:
     """A Hugging Face model with the texts it was trained on.
 
@@ -170,9 +171,11 @@ def text_project(
         columns: which columns hold what.
         most_tokens: of each text; as many as the model takes unless given.
         lora_rank: put a fresh LoRA adapter of this rank on the model, which alone is trained, with the head.
+        packed: of causal-lm, lay the texts of a batch behind one another on their way into the model.
 
     Raises:
-        SettingsError: an unknown task, columns that mean nothing to it, or a library that is not installed.
+        SettingsError: an unknown task, columns that mean nothing to it, packed batches of a task or model that has
+            none, or a library that is not installed.
         CheckpointError: a model or tokenizer that cannot be used.
         ProjectError: files that do not hold what is needed.
     """
@@ -180,6 +183,12 @@ def text_project(
         raise SettingsError(f"There is no task {task!r}. Known: {shortened(list(TASKS))}.")
     kind, columns = TASKS[task], columns or Columns()
     kind.check(columns)
+    make_objective = kind.packed_objective if packed else kind.objective
+    if make_objective is None:
+        raise SettingsError(
+            f"Packed batches are for texts that are read token by token (--task causal-lm), not for --task {task}. "
+            "Leave --packed out."
+        )
     tables = {
         name: read_table(Path(file)) for name, file in (("train", train), ("holdout", holdout), ("test", test)) if file
     }
@@ -203,7 +212,7 @@ def text_project(
         train_set=sets["train"],
         holdout_set=sets["holdout"],
         test_set=sets.get("test"),
-        objective=kind.objective(Padding(pretrained.tokenizer.pad_token_id)),
+        objective=make_objective(Padding(pretrained.tokenizer.pad_token_id)),
         ids=ids,
         groups=groups,
     )

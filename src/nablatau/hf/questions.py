@@ -21,9 +21,9 @@ from nablatau.answers import AnswerScores
 from nablatau.errors import EvidenceError, SettingsError, shortened
 from nablatau.hf.generation import PROMPTS_AT_ONCE, filling, generate
 from nablatau.metrics.rouge import words
+from nablatau.modes import in_mode
 from nablatau.objectives import Objective
 from nablatau.runtime import Runtime, device_of, move
-from nablatau.training import in_mode
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ class TextTask:
         texts_at_once: that an evaluation reads unless said otherwise.
         read: the texts of a table with their labels, each of at most so many tokens.
         objective: from the rule that makes batches.
+        packed_objective: likewise, of packed batches; None where there are none.
     """
 
     name: str
@@ -64,6 +65,7 @@ class TextTask:
     texts_at_once: int
     read: Read
     objective: Callable[[Padding], Objective]
+    packed_objective: Callable[[Padding], Objective] | None = None
 
     def check(self, columns: Columns) -> None:
         """Refuse columns that mean nothing to the task.
@@ -120,6 +122,7 @@ CAUSAL_LM = TextTask(
     texts_at_once=8,  # their logits are as many as the texts have tokens, times a vocabulary
     read=_answers,
     objective=lambda collate: Objective.causal_lm(collate=collate),
+    packed_objective=lambda collate: Objective.causal_lm(collate=collate, packed=True),
 )
 
 TASKS = {

@@ -20,12 +20,13 @@ from nablatau.data import Request
 from nablatau.errors import ObjectiveError, RequestError, SettingsError
 from nablatau.history import History
 from nablatau.loading import Loader
+from nablatau.modes import Mode
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
 from nablatau.records import Records
 from nablatau.runtime import Runtime, device_of, isolated_randomness, move, random_generator
 from nablatau.sharding import is_sharded, put_together, shard
-from nablatau.training import Mode, trainable_parameters
+from nablatau.training import trainable_parameters
 
 Need = Literal["recipe", "outputs", "classes", "class request", "convolutions", "tokens", "alternatives"]
 

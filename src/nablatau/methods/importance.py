@@ -31,9 +31,9 @@ from nablatau.batches import Batch
 from nablatau.errors import NonFiniteLossError
 from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job
+from nablatau.modes import in_mode
 from nablatau.records import Records
 from nablatau.runtime import process_count, sum_over_processes
-from nablatau.training import in_mode
 
 GRADIENT_BYTES = {"cpu": 2**25, "cuda": 2**30}
 """Memory that the single gradients of a batch may take. Beyond a CPU's cache, larger batches are slower."""

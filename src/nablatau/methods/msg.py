@@ -36,10 +36,10 @@ from nablatau.errors import SettingsError
 from nablatau.loading import RecordBatch
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.steps import repair
+from nablatau.modes import in_mode
 from nablatau.recipes import check_counts, check_mode, check_positive
 from nablatau.records import Records
 from nablatau.runtime import random_generator, sum_over_processes
-from nablatau.training import in_mode
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

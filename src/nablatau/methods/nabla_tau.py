@@ -42,10 +42,11 @@ from nablatau.methods.base import Job, Method
 from nablatau.methods.heat import Heat, share_of_peak, turning_optimizer
 from nablatau.methods.precautions import loss_of_utility, notices, qualities, refuse_not_finite
 from nablatau.methods.steps import movable_state, take_steps
+from nablatau.modes import Mode
 from nablatau.recipes import check_counts, check_positive
 from nablatau.records import Records
 from nablatau.runtime import random_generator
-from nablatau.training import Mode, values_of, whole_mean
+from nablatau.training import values_of, whole_mean
 
 RISE, LOOK, RETAIN_ALONE = 0.25, 0.5, 0.9
 """Shares of the steps: until the peak, until targets are set, and until the push ends."""

@@ -18,9 +18,10 @@ from nablatau.errors import SettingsError
 from nablatau.history import Step
 from nablatau.loading import RecordBatch, select_rows
 from nablatau.methods.base import Job
+from nablatau.modes import in_mode
 from nablatau.records import Records
 from nablatau.runtime import gather_over_processes, random_generator
-from nablatau.training import StepLoss, in_mode, mean_of_outputs
+from nablatau.training import StepLoss, mean_of_outputs
 
 
 def joined(*parts: Records) -> Records:

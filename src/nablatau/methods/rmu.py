@@ -223,7 +223,8 @@ def activations(model: nn.Module, name: str, objective: Objective, batch: Record
             f"The module {name!r} is not called when the model is asked, so it has no output to steer. Name one that "
             "is, as model.named_modules() gives it: Rmu(layer=…)."
         )
-    return found[-1].to(torch.promote_types(found[-1].dtype, torch.float32))
+    values = objective.laid_out(found[-1], model, batch.data)
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 @contextmanager

@@ -36,9 +36,10 @@ from nablatau.errors import SettingsError
 from nablatau.methods.base import Job, Method, Need, Tunable
 from nablatau.methods.relabelling import joined, randomly_relabelled, relabelled_loss
 from nablatau.methods.steps import passes, sgd, take_steps
+from nablatau.modes import in_mode
 from nablatau.recipes import check_counts, check_mode, check_positive
 from nablatau.runtime import sum_over_processes
-from nablatau.training import in_mode, trainable_parameters
+from nablatau.training import trainable_parameters
 
 
 @dataclass(frozen=True, kw_only=True)

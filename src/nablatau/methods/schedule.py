@@ -18,7 +18,8 @@ from nablatau.history import Step
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job
 from nablatau.methods.steps import take_steps
-from nablatau.training import Mode, StepLoss, trainable_parameters
+from nablatau.modes import Mode
+from nablatau.training import StepLoss, trainable_parameters
 
 
 def forget_epochs(retain_batches: int, forget_batches: int, budget: float) -> int:

@@ -28,11 +28,11 @@ from nablatau.data import Request
 from nablatau.errors import RequestError, SettingsError
 from nablatau.methods.base import Job
 from nablatau.methods.distillation import MaxMin, check_divergence, max_then_min
+from nablatau.modes import in_mode
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
 from nablatau.records import Records
 from nablatau.runtime import sum_over_processes
-from nablatau.training import in_mode
 
 
 @dataclass(frozen=True, kw_only=True)

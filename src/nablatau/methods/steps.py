@@ -18,9 +18,10 @@ from nablatau.batches import Batch
 from nablatau.history import Step
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job
+from nablatau.modes import Mode, in_mode
 from nablatau.records import Records
 from nablatau.runtime import sum_over_processes
-from nablatau.training import Mode, StepLoss, batch_mean, in_mode, linear_decay, run_steps, trainable_parameters
+from nablatau.training import StepLoss, batch_mean, linear_decay, run_steps, trainable_parameters
 
 
 def take_steps(

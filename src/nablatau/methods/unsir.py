@@ -38,10 +38,11 @@ from nablatau.history import Step
 from nablatau.loading import Loader, RecordBatch
 from nablatau.methods.base import Job, Method, Need, Tunable
 from nablatau.methods.steps import passes, take_steps
+from nablatau.modes import in_mode
 from nablatau.objectives import Objective
 from nablatau.recipes import check_counts, check_mode, check_positive
 from nablatau.runtime import gather_over_processes, random_generator
-from nablatau.training import batch_mean, in_mode, trainable_parameters, whole_mean
+from nablatau.training import batch_mean, trainable_parameters, whole_mean
 
 
 @dataclass(frozen=True, kw_only=True)
