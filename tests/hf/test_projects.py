@@ -153,6 +153,7 @@ def test_half_precision_is_read_in_float32(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- what is written
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_forget_by_ids_writes_a_folder_that_from_pretrained_loads(
     place: Place, ids_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +194,7 @@ def nablatau_exit_code(found: dict[str, Any]) -> int:
     return Word(found["verdict"]).exit_code
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_second_request_adds_to_the_card(place: Place, tmp_path: Path) -> None:
     first = place.project()
     one = nablatau.forget(
@@ -207,6 +209,7 @@ def test_a_second_request_adds_to_the_card(place: Place, tmp_path: Path) -> None
     assert "the model was not evaluated" in card
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_multi_label_from_the_command_line(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = place.words(task="multi-label", forget_class="deed", method="finetune", out=tmp_path / "out")
     assert main(["forget", *words, "--json"]) == 0
