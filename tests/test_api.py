@@ -26,6 +26,7 @@ def forgotten(data: TrainingData, model: nn.Module, objective: Objective) -> nab
     return nablatau.forget(model, data.forget_fraction(0.2), objective, seed=3)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_six_lines(model: nn.Module, tmp_path: Path) -> None:
     request = nablatau.TrainingData(random_set(90, 1), random_set(40, 2)).forget_ids([3, 14, 15])
     objective = nablatau.Objective.classification()

@@ -341,15 +341,17 @@ def test_the_demo_runs_and_shows_all_three_models(tmp_path: Path, capsys: pytest
 
 
 def test_help_and_import_are_quick() -> None:
-    """Seconds of processor time, the least of three runs: waiting for what else the machine does does not count."""
-    helps, imports = [], []
+    """Seconds of processor time, in one of three runs: waiting for what else the machine does does not count."""
     code = "import time, torch; start = time.process_time(); import nablatau; print(time.process_time() - start)"
-    for _ in range(3):
+
+    def seconds_of_help() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "nablatau.cli", "--help"], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        helps.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        imports.append(float(done.stdout))
-    assert min(helps) <= 0.5
-    assert min(imports) <= 0.2
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def seconds_of_import() -> float:
+        return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+    assert any(seconds_of_help() <= 0.5 for _ in range(3))
+    assert any(seconds_of_import() <= 0.2 for _ in range(3))
