@@ -1,10 +1,8 @@
-"""What the benchmark's tests hand to other processes: a task of milliseconds, and work that kills its worker."""
+"""Tasks of milliseconds for the benchmark's tests, which other processes can import."""
 
-import os
-import signal
 import time
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,13 +10,13 @@ from torch.utils.data import TensorDataset
 
 from nablatau import Objective, Project, Recipe
 from nablatau.bench import Grid
-from nablatau.bench.devices import worker_number
-from nablatau.bench.store import Store
+from nablatau.tasks import diabetes
 from small import random_texts, small_transformer
 
 TINY = f"{__file__}:tiny"
 SLOW = f"{__file__}:slow"
 TEXTS = f"{__file__}:texts"
+NUMBERED = f"{__file__}:numbered"
 THREE = ("nabla_tau", "finetune", "retrain")
 
 
@@ -46,6 +44,13 @@ def tiny() -> Project:
         groups=[f"person {number // 10}" for number in range(120)],
         recipe=Recipe(epochs=4, learning_rate=0.1, batch_size=32, build=build),
     )
+
+
+def numbered() -> Project:
+    """The task diabetes, whose labels are numbers, trained for less long."""
+    project = diabetes()
+    assert project.recipe is not None
+    return replace(project, recipe=replace(project.recipe, epochs=20))
 
 
 def texts() -> Project:
@@ -93,38 +98,3 @@ def nothing() -> None:
 
 def no_recipe() -> Project:
     return Project(**{**vars(tiny()), "recipe": None})
-
-
-# ---------------------------------------------------------------------- work that kills its worker
-
-
-def square(number: int) -> int:
-    return number * number
-
-
-def square_or_die(number: int, folder: str, deaths: dict[int, int]) -> int:
-    """The square; some numbers kill their process, the first so many times. Each run leaves a file."""
-    run = sum(name.startswith(f"{number}-") for name in os.listdir(folder))
-    Path(folder, f"{number}-{run}-{os.getpid()}").touch()
-    if run < deaths.get(number, 0):
-        os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(0.05)
-    return number * number
-
-
-def obtain(number: int, folder: str) -> str:
-    """The artifact that all ask for; whoever makes it leaves a file."""
-
-    def make(part: Path) -> dict[str, int]:
-        time.sleep(0.3)
-        (part / "content").write_text("made")
-        Path(folder, f"made by {number}").touch()
-        return {"answer": 42}
-
-    return str(Store(Path(folder)).obtain({"kind": "test"}, make))
-
-
-def number_and_process(_: int) -> tuple[int, int]:
-    """The worker's number and its process."""
-    time.sleep(0.1)
-    return worker_number(), os.getpid()

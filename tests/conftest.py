@@ -36,6 +36,14 @@ def objective() -> Objective:
     return Objective.classification()
 
 
+@pytest.fixture
+def no_plots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages without plots, which take most of a small run's time; test_api.py and bench/test_page.py look at them."""
+    monkeypatch.setattr("nablatau.report.plots.plots_of", lambda *_: [])
+    monkeypatch.setattr("nablatau.report.plots.run_curves", lambda _: "")
+    monkeypatch.setattr("nablatau.bench.page.scatters", lambda *_: "")
+
+
 @pytest.fixture(scope="session")
 def digits_project() -> Project:
     """The task digits with its original trained."""

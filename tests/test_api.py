@@ -26,6 +26,7 @@ def forgotten(data: TrainingData, model: nn.Module, objective: Objective) -> nab
     return nablatau.forget(model, data.forget_fraction(0.2), objective, seed=3)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_six_lines(model: nn.Module, tmp_path: Path) -> None:
     request = nablatau.TrainingData(random_set(90, 1), random_set(40, 2)).forget_ids([3, 14, 15])
     objective = nablatau.Objective.classification()
@@ -37,6 +38,7 @@ def test_six_lines(model: nn.Module, tmp_path: Path) -> None:
     assert (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_saved_folder_holds_weights_record_report_and_salt(
     forgotten: nablatau.Forgotten, data: TrainingData, model: nn.Module, objective: Objective, tmp_path: Path
 ) -> None:
@@ -74,6 +76,7 @@ def test_nothing_is_overwritten(forgotten: nablatau.Forgotten, tmp_path: Path) -
     assert [file.name for file in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_write_that_fails_leaves_nothing(
     forgotten: nablatau.Forgotten, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,12 +130,14 @@ def test_the_page_is_self_contained_and_says_the_answer_first(
     assert len(page) < 600_000
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_page_without_evaluation_says_so(forgotten: nablatau.Forgotten, tmp_path: Path) -> None:
     page = (forgotten.save(tmp_path / "out") / "report.html").read_text()
     assert "The model was not evaluated." in page
     assert "What this does not show" in page
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_values_from_the_user_are_escaped(model: nn.Module, objective: Objective, tmp_path: Path) -> None:
     train = random_set(30, 1)
     labels = [f"<script>{int(label)}</script>" for label in train.tensors[1]]
@@ -141,6 +146,7 @@ def test_values_from_the_user_are_escaped(model: nn.Module, objective: Objective
     assert "<script>" not in (result.save(tmp_path / "out") / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_copies_left_behind_are_warned_of(objective: Objective, model: nn.Module, tmp_path: Path) -> None:
     train = random_set(30, 1)
     train.tensors[0][20] = train.tensors[0][4].clone()
@@ -157,6 +163,7 @@ def test_any_model_can_be_evaluated(data: TrainingData, model: nn.Module, object
     assert evaluation.evidence.costs == {}
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_weights_are_saved_for_models_with_shared_tensors(data: TrainingData, tmp_path: Path) -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:

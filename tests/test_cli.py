@@ -91,6 +91,7 @@ def run(*words: object) -> int:
     return main([str(word) for word in words])
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_forget_by_ids_writes_a_folder(project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert run("forget", f"{project_file}:project", "--forget-ids", ids_file(tmp_path, 3, 14, 15), "--out", out) == 0
@@ -101,6 +102,7 @@ def test_forget_by_ids_writes_a_folder(project_file: Path, tmp_path: Path, capsy
     assert load_file(out / "model.safetensors").keys() == {"0.weight", "0.bias", "2.weight", "2.bias"}
 
 
+@pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(
     ("options", "forgotten"),
     [
@@ -214,6 +216,7 @@ def test_a_loss_that_is_no_number_has_its_own_exit_code(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_ids_and_groups_in_arrays_and_files_from_other_editors(
     project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +229,7 @@ def test_ids_and_groups_in_arrays_and_files_from_other_editors(
     assert json.loads(capsys.readouterr().out)["run"]["request"]["forget"] == 9
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_project_may_import_what_lies_beside_it(project_file: Path, tmp_path: Path) -> None:
     (tmp_path / "helper_beside_it.py").write_text("size = 50\n")
     path = list(sys.path)
@@ -308,6 +312,7 @@ def test_list_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert "needs unlearned_margins, reference_margins" in printed
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_copies_are_reported_with_their_ids(
     project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,15 +341,17 @@ def test_the_demo_runs_and_shows_all_three_models(tmp_path: Path, capsys: pytest
 
 
 def test_help_and_import_are_quick() -> None:
-    """Seconds of processor time, the least of three runs: waiting for what else the machine does does not count."""
-    helps, imports = [], []
+    """Seconds of processor time, in one of three runs: waiting for what else the machine does does not count."""
     code = "import time, torch; start = time.process_time(); import nablatau; print(time.process_time() - start)"
-    for _ in range(3):
+
+    def seconds_of_help() -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "nablatau.cli", "--help"], check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        helps.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-        done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-        imports.append(float(done.stdout))
-    assert min(helps) <= 0.5
-    assert min(imports) <= 0.2
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def seconds_of_import() -> float:
+        return float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+
+    assert any(seconds_of_help() <= 0.5 for _ in range(3))
+    assert any(seconds_of_import() <= 0.2 for _ in range(3))

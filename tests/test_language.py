@@ -42,6 +42,7 @@ def request_and_model() -> tuple[Request, torch.nn.Module]:
     return request, train(RECIPE, everything, Objective.causal_lm(), seed=3)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_forget_and_evaluate(request_and_model: tuple[Request, torch.nn.Module], tmp_path: Path) -> None:
     (request, model), objective = request_and_model, Objective.causal_lm()
     result = nablatau.forget(model, request, objective, method=nablatau.Retrain(), recipe=RECIPE, seed=4)

@@ -108,10 +108,10 @@ def test_the_null_spread_is_what_the_sklearn_protocol_gives() -> None:
 
 
 def test_one_simulated_attack_is_the_sklearn_attack_up_to_its_tolerance() -> None:
-    from nablatau.attacks.logistic_regression import _shuffled_accuracy, _split_indices
+    from nablatau.attacks.logistic_regression import _shuffled_accuracies, _split_indices
 
     values = np.random.default_rng(9).normal(size=400)
-    fast = _shuffled_accuracy(values, *_split_indices(200))
+    (fast,) = _shuffled_accuracies(values[None], *_split_indices(200))
     assert fast == pytest.approx(np.mean(naive_protocol(values[200:], values[:200])), abs=0.005)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench_work import TINY
+from bench_work import NUMBERED, TINY
 from nablatau.bench import Cell, Grid, make_plan
 from nablatau.bench.cell import Place, Record, failure, run_cell
 from nablatau.bench.memory import peak_memory
@@ -107,7 +107,9 @@ class Pair(nn.Module):
 
 
 def cells(**changes: Any) -> list[Cell]:
-    settings = {"tasks": (TINY,), "requests": ("random:0.2",), "methods": ("finetune",), "training_seeds": (0,)}
+    """Of fine-tuning on the tiny task unless told otherwise, without the recovery checks, which take most of a cell."""
+    settings: dict[str, Any] = {"tasks": (TINY,), "requests": ("random:0.2",), "methods": ("finetune",)}
+    settings |= {"training_seeds": (0,), "recovery": False}
     return make_plan(Grid(**(settings | changes))).cells
 
 
@@ -127,18 +129,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("bench")
 
 
+@pytest.fixture(scope="module")
+def record(folder: Path) -> Record:
+    """Of a cell with all of its parts."""
+    return run(cells(recovery=True)[0], folder)
+
+
 @pytest.fixture
 def other_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     for method in (Raises, Halves):
         monkeypatch.setitem(METHODS, method.name, method)
 
 
-def test_a_record_holds_what_it_should(folder: Path) -> None:
-    cell = cells()[0]
-    record = run(cell, folder)
+def test_a_record_holds_what_it_should(record: Record) -> None:
     assert list(record) == FIELDS
     assert record["status"] == "done"
-    assert record["cell"] == cell.digest
+    assert record["cell"] == cells(recovery=True)[0].digest
     assert list(record["numbers"]) == NUMBERS
     models = {name: set(each) for name, each in record["numbers"].items()}
     everyone = {"original", "unlearned", "retrained", "retrained_again"}
@@ -155,8 +161,7 @@ def test_a_record_holds_what_it_should(folder: Path) -> None:
     assert record["hardware"]["threads"] == 1
 
 
-def test_the_evidence_makes_the_report_again(folder: Path) -> None:
-    record = run(cells()[0], folder)
+def test_the_evidence_makes_the_report_again(record: Record, folder: Path) -> None:
     evaluation = Evaluation.load(folder / record["evidence"])
     assert str(evaluation.verdict.word) == record["verdict"]
     rows = {row.name: row.values for row in evaluation.rows}
@@ -169,7 +174,7 @@ def test_the_evidence_makes_the_report_again(folder: Path) -> None:
 
 
 def test_a_cell_repeats_whatever_was_there_before(folder: Path, tmp_path: Path) -> None:
-    for cell in cells(methods=("nabla_tau", "retrain")):
+    for cell in (cells(methods=("nabla_tau",), recovery=True)[0], cells(methods=("retrain",))[0]):
         assert results(run(cell, folder)) == results(run(cell, folder)) == results(run(cell, tmp_path))
 
 
@@ -249,7 +254,7 @@ def test_an_interrupt_is_no_failure(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_regression_and_small_requests(tmp_path: Path) -> None:
-    record = run(cells(tasks=("diabetes",), requests=("random:0.05",), recovery=False)[0], tmp_path)
+    record = run(cells(tasks=(NUMBERED,), requests=("random:0.05",))[0], tmp_path)
     assert record["status"] == "done", record
     assert list(record["numbers"]) == [name for name in NUMBERS if name != "js_forget"]
     assert record["numbers"]["average_gap"]["unlearned"]["how"] == "mean of 4 gaps"
@@ -274,8 +279,8 @@ def naive_average_gap(evidence: Evidence, model: str) -> float:
     return float(np.mean([*gaps, abs(calibrated.value - 0.5)]))
 
 
-def test_the_average_gap_is_what_it_says(folder: Path) -> None:
-    evidence = Evidence.load(folder / run(cells()[0], folder)["evidence"])
+def test_the_average_gap_is_what_it_says(record: Record, folder: Path) -> None:
+    evidence = Evidence.load(folder / record["evidence"])
     found = numbers_of(evidence)["average_gap"]
     for model in ("original", "unlearned", "retrained_again"):
         assert found[model]["value"] == pytest.approx(naive_average_gap(evidence, model))

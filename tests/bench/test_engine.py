@@ -1,6 +1,7 @@
 """The whole benchmark: it goes on where it was stopped, and nothing depends on who did the work or when."""
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,7 @@ def test_several_processes_give_the_same(whole: Path, tmp_path: Path) -> None:
     assert (tmp_path / "results.html").read_bytes() == (whole / "results.html").read_bytes()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_what_is_there_is_not_run_again(whole: Path, tmp_path: Path) -> None:
     half = replace(GRID, requests=("random:0.2",))
     first = run(half, tmp_path, workers=HERE)
@@ -76,6 +79,7 @@ def test_what_is_there_is_not_run_again(whole: Path, tmp_path: Path) -> None:
     assert figures(tmp_path) == figures(whole)
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_torn_line_is_run_again(whole: Path, tmp_path: Path) -> None:
     run(SMALL, tmp_path, workers=HERE)
     file = tmp_path / "records.jsonl"
@@ -86,6 +90,7 @@ def test_a_torn_line_is_run_again(whole: Path, tmp_path: Path) -> None:
     assert (tmp_path / "records.torn").exists()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_killed_benchmark_goes_on(whole: Path, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "nablatau.cli", "bench", f"{bench_work.__file__}:slow_grid", "--jobs", "2"]
     command = [*words, "--folder", str(tmp_path / "killed")]
@@ -112,6 +117,7 @@ def test_a_killed_benchmark_goes_on(whole: Path, tmp_path: Path) -> None:
     assert (tmp_path / "killed" / "results.html").read_bytes() == (tmp_path / "whole" / "results.html").read_bytes()
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_failures_are_kept_and_run_again_on_demand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(Store, "obtain", _full_disk)
@@ -127,10 +133,11 @@ def _full_disk(*_: object) -> Path:
     raise OSError(28, "No space left on device")
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["bench", "--tasks", TINY, "--requests", "random:0.2", "class:1", "--methods", "finetune", "nabla_tau"]
-    words += ["--training-seeds", "1", "--folder", str(tmp_path / "out"), "--jobs", "1"]
-    assert main([*words, "--dry-run"]) == 0
+    words = ["bench", "--tasks", TINY, "--methods", "finetune", "nabla_tau", "--training-seeds", "1"]
+    words += ["--folder", str(tmp_path / "out"), "--jobs", "1", "--requests", "class:1"]
+    assert main([*words, "random:0.2", "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "4 cells to run, 0 there already; 5 models or pools to train first" in printed
     assert "class 1 · nabla_tau · seeds 0, 0" in printed
@@ -139,14 +146,14 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         patched.setattr(Store, "obtain", _full_disk)
         assert main(words) == 4
     printed = capsys.readouterr()
-    assert "4 failed; --retry-failed runs them again" in printed.out
-    assert "[4/4]" in printed.err
+    assert "2 failed; --retry-failed runs them again" in printed.out
+    assert "[2/2]" in printed.err
     assert "No space left" in printed.err
     assert main([*words, "--retry-failed", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["cells"], found["run"], found["failed"]) == (4, 4, 0)
+    assert (found["cells"], found["run"], found["failed"]) == (2, 2, 0)
     assert main([*words, "--dry-run", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["there"] == 4
+    assert json.loads(capsys.readouterr().out)["there"] == 2
 
 
 @pytest.mark.parametrize(
@@ -172,15 +179,19 @@ def test_mistakes_of_the_command_line(
 
 @pytest.fixture(scope="module")
 def local_cluster() -> Iterator[Any]:
-    """Two worker processes on this machine."""
-    distributed = pytest.importorskip("distributed")
+    """Two worker processes on this machine, forked from one that has imported what they need."""
+    distributed, dask = pytest.importorskip("distributed"), pytest.importorskip("dask")
+    multiprocessing.set_forkserver_preload(["distributed", "nablatau.bench.engine"])
+    ensure_running()  # before Dask asks for less
     with (
         warnings.catch_warnings(action="ignore"),
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as started,
     ):
         yield started
 
 
+@pytest.mark.usefixtures("no_plots")
 def test_a_worker_killed_in_the_middle_loses_nothing_and_doubles_nothing(
     local_cluster: Any, whole: Path, tmp_path: Path
 ) -> None:

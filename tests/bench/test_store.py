@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bench_work import obtain
 from nablatau.bench import locks
 from nablatau.bench.locks import Lock, Owner
 from nablatau.bench.store import Store, facts_of
 from nablatau.bench.workers import run_in_pool
 from nablatau.errors import BenchmarkError
+from worker_work import obtain
 
 
 def test_made_once_by_several_workers(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench_work import number_and_process, square, square_or_die
 from nablatau.bench import devices, workers
 from nablatau.bench.workers import Lost, Pool, Workers
 from nablatau.errors import BenchmarkError, SettingsError
+from worker_work import number_and_process, square, square_or_die
 
 NUMBERS = list(range(8))
 SQUARES = {number: number * number for number in NUMBERS}

@@ -27,6 +27,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+@pytest.mark.usefixtures("no_plots")
 @pytest.mark.parametrize(("task", "kept"), [("text-classification", "label"), ("multi-label", "labels")])
 def test_it_makes_what_the_command_takes(
     example: ModuleType, task: str, kept: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -100,7 +100,7 @@ def test_the_weights_are_those_of_the_front_door(tmp_path: Path, label: str, met
 
 
 def test_the_library_is_not_imported_before_the_trainer_is() -> None:
-    code = "import sys, nablatau.hf; assert 'transformers' not in sys.modules; nablatau.hf.NablaTauTrainer.train"
+    code = "import sys, nablatau.hf; assert 'transformers' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

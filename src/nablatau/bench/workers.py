@@ -26,7 +26,6 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from nablatau.bench.cluster import connected
 from nablatau.errors import BenchmarkError, SettingsError
 
 if TYPE_CHECKING:
@@ -100,6 +99,8 @@ class Workers:
         if self.dask is None:
             yield Pool(self.count)
             return
+        from nablatau.bench.cluster import connected
+
         with connected(self.dask, folder) as client:
             yield Pool(self.count, client)
 

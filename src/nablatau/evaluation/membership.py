@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.special import ndtr
+from scipy.stats import rankdata
 
 from nablatau.evidence import Evidence
 from nablatau.scoring import Array, Scores
@@ -151,7 +152,7 @@ def estimate_auc(sides: Sides) -> AucEstimate:
 
 def auc_p_value(estimate: AucEstimate) -> float:
     """Two-sided p-value of an AUC against 0.5, by the variance it would have there."""
-    return float(2 * norm.sf(abs(estimate.value - 0.5) / model_variance(0.5, estimate) ** 0.5))
+    return float(2 * ndtr(-abs(estimate.value - 0.5) / model_variance(0.5, estimate) ** 0.5))
 
 
 def family(sides: Sides) -> list[MembershipTest]:

@@ -7,7 +7,6 @@ from typing import Any
 from nablatau.evaluation import Row, Verdict, preflight, sentence
 from nablatau.evidence import Evidence
 from nablatau.history import History
-from nablatau.report.plots import plots_of, run_curves
 
 LIMITS = (
     "An attack that fails does not prove that nothing is left: stronger attacks exist, and each has limited power.",
@@ -46,6 +45,8 @@ def render(page: Page) -> str:
     """
     import jinja2
 
+    from nablatau.report import plots  # not above: a process that writes no page needs no matplotlib
+
     loader = jinja2.PackageLoader("nablatau.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["value"] = _value
@@ -59,8 +60,8 @@ def render(page: Page) -> str:
         rows=page.rows,
         preflight=preflight(evidence) if evidence else None,
         costs=_costs(evidence) if evidence else [],
-        plots=plots_of(evidence, page.rows) if evidence else [],
-        curves=run_curves(page.history) if page.history else "",
+        plots=plots.plots_of(evidence, page.rows) if evidence else [],
+        curves=plots.run_curves(page.history) if page.history else "",
         hinge=page.history.active_hinge_share if page.history else None,
         notes=page.record.get("notes", []),
         record=_flat({name: value for name, value in page.record.items() if name != "notes"}),

@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, logit
-from scipy.stats import rankdata
 
 from nablatau.statistics.checks import FloatArray, finite_vector, same_length
 from nablatau.statistics.interval import Interval, normal_quantile
@@ -62,13 +61,17 @@ class StratifiedAuc:
 def placements(positives: FloatArray, negatives: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return each positive's share of negatives below it, and each negative's share of positives above it.
 
-    Ties count half. Both have mean AUC. Source: DeLong 1988; by midranks as in Sun & Xu 2014.
+    Ties count half. Both have mean AUC. Source: DeLong 1988; by sorting, as Sun & Xu 2014.
     """
-    n, m = len(positives), len(negatives)
-    midrank = rankdata(np.concatenate([positives, negatives]))
-    below = (midrank[:n] - rankdata(positives)) / m
-    above = 1 - (midrank[n:] - rankdata(negatives)) / n
-    return below, above
+    return _beaten(positives, negatives), 1 - _beaten(negatives, positives)
+
+
+def _beaten(values: FloatArray, others: FloatArray) -> FloatArray:
+    """Each value's share of the others below it; ties count half."""
+    ordered = np.sort(others)
+    below, not_above = (np.searchsorted(ordered, values, side) for side in ("left", "right"))
+    shares: FloatArray = (below + not_above) / 2 / len(others)
+    return shares
 
 
 def _delong_variance(below: FloatArray, above: FloatArray) -> float:

@@ -7,7 +7,8 @@ epsilon), because its coverage is never below the nominal one.
 
 import math
 
-from scipy.stats import beta, binomtest
+from scipy.special import betaincinv
+from scipy.stats import binomtest
 
 from nablatau.statistics.checks import count, probability
 from nablatau.statistics.interval import Alternative, HypothesisTest, Interval, normal_quantile
@@ -52,8 +53,8 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interva
     """
     hits, total = _counts(successes, n)
     tail = (1 - probability(confidence, "confidence", open_ends=True)) / 2
-    low = 0.0 if hits == 0 else float(beta.ppf(tail, hits, total - hits + 1))
-    high = 1.0 if hits == total else float(beta.ppf(1 - tail, hits + 1, total - hits))
+    low = 0.0 if hits == 0 else float(betaincinv(hits, total - hits + 1, tail))
+    high = 1.0 if hits == total else float(betaincinv(hits + 1, total - hits, 1 - tail))
     return Interval(hits / total, low, high, total, "Clopper-Pearson", confidence=confidence)
 
 

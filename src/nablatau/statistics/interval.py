@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from nablatau.statistics.checks import probability
 
@@ -69,4 +69,4 @@ class HypothesisTest:
 
 def normal_quantile(confidence: float) -> float:
     """Return z with P(-z <= Z <= z) = `confidence` for a standard normal Z (1.96 at 0.95)."""
-    return float(norm.ppf(0.5 + probability(confidence, "confidence", open_ends=True) / 2))
+    return float(ndtri(0.5 + probability(confidence, "confidence", open_ends=True) / 2))

@@ -97,13 +97,12 @@ def exceedance_p_value(strict: int, weak: int, n: int, m: int, rank: int, altern
     between, and each tail takes the less convincing of the two. Source: Wilks 1942; beta-binomial(n, rank, m
     - rank + 1).
     """
-    null = betabinom(n, rank, m - rank + 1)
-    more, fewer = float(null.sf(strict - 1)), float(null.cdf(weak))
+    null = (n, rank, m - rank + 1)
     if alternative == "greater":
-        return min(more, 1.0)
+        return min(float(betabinom.sf(strict - 1, *null)), 1.0)
     if alternative == "less":
-        return min(fewer, 1.0)
-    return min(1.0, 2 * min(more, fewer))
+        return min(float(betabinom.cdf(weak, *null)), 1.0)
+    return min(1.0, 2 * min(float(betabinom.sf(strict - 1, *null)), float(betabinom.cdf(weak, *null))))
 
 
 def exceedance_test(
