@@ -1,4 +1,4 @@
-"""Scripts in one process and, by torchrun, in several of this machine."""
+"""Scripts in one process and, by torchrun or `accelerate launch`, in several of this machine."""
 
 import os
 import socket
@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 TESTS = Path(__file__).parent
+Launcher = Literal["torchrun", "accelerate"]
 
 
 def free_port() -> str:
@@ -16,18 +18,30 @@ def free_port() -> str:
         return str(listener.getsockname()[1])
 
 
-def launcher(count: int) -> list[str]:
-    """What stands before a script, or before `-m NAME`: Python itself, or torchrun."""
+def launcher(count: int, by: Launcher = "torchrun") -> list[str]:
+    """What stands before a script, or before `-m NAME`: Python itself, or a launcher."""
     if count == 1:
         return [sys.executable]
-    return [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", f"--master-port={free_port()}"]
+    if by == "torchrun":
+        run = ["torch.distributed.run", f"--nproc-per-node={count}", f"--master-port={free_port()}"]
+    else:  # --multi_gpu without a GPU: with --cpu it starts one process
+        known = [
+            "--num_machines=1",
+            "--mixed_precision=no",
+            "--dynamo_backend=no",
+            f"--main_process_port={free_port()}",
+        ]
+        run = ["accelerate.commands.launch", "--multi_gpu", f"--num_processes={count}", *known]
+    return [sys.executable, "-m", *run]
 
 
-def launch(command: Sequence[str], count: int, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+def launch(
+    command: Sequence[str], count: int, folder: Path | None = None, by: Launcher = "torchrun"
+) -> subprocess.CompletedProcess[str]:
     """Run a script, or `-m NAME`, with its arguments, in so many processes of one thread."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [*launcher(count), *command], capture_output=True, text=True, check=False, env=environment, cwd=folder
+        [*launcher(count, by), *command], capture_output=True, text=True, check=False, env=environment, cwd=folder
     )
 
 

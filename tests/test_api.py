@@ -163,6 +163,19 @@ def test_any_model_can_be_evaluated(data: TrainingData, model: nn.Module, object
     assert evaluation.evidence.costs == {}
 
 
+def test_what_the_recipe_cannot_train_is_refused_before_any_work(
+    data: TrainingData, objective: Objective, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, request = small_network(batch_norm=True), data.forget_fraction(0.3)
+    monkeypatch.setattr("nablatau.api.collect", lambda *_, **__: pytest.fail("work was done"))
+    runtime, known = nablatau.Runtime(micro_batch_size=4), {"reference": model, "method": nablatau.Finetune()}
+    for wanted in ({}, known | {"swap": True}, known | {"shadows": 6}):
+        with pytest.raises(SettingsError, match="The recipe's own training, which a reference takes, cannot run so"):
+            nablatau.evaluate(model, model, request, objective, recipe=RECIPE, runtime=runtime, **wanted)
+    monkeypatch.undo()
+    nablatau.evaluate(model, model, request, objective, reference=model, runtime=runtime)  # nothing is trained by it
+
+
 @pytest.mark.usefixtures("no_plots")
 def test_weights_are_saved_for_models_with_shared_tensors(data: TrainingData, tmp_path: Path) -> None:
     class Tied(nn.Module):

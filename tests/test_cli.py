@@ -66,6 +66,10 @@ def reduced():
     loss = nn.functional.cross_entropy
     return project(objective=nablatau.Objective.of_loss(lambda model, batch: loss(model(batch[0]), batch[1])))
 
+def normalised():
+    model = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    return project(model=model, recipe=nablatau.Recipe(epochs=2, learning_rate=0.1))
+
 def nothing():
     return None
 
@@ -269,6 +273,20 @@ def test_control_c_says_so_and_leaves_nothing(project_file: Path, tmp_path: Path
 def test_an_existing_folder_is_refused_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("forget", "no_such_file.py:project", "--fraction", 0.1, "--out", tmp_path) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_reference_that_could_not_be_trained_is_refused_before_any_work(
+    project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["forget", f"{project_file}:normalised", "--fraction", 0.1, "--preset", "paper", "--micro-batch-size", 4]
+    assert run(*words, "--out", tmp_path / "alone") == 0  # in eval mode, which the recipe does not train in
+    capsys.readouterr()
+    monkeypatch.setattr("nablatau.api.forget", lambda *_, **__: pytest.fail("work was done"))
+    assert run(*words, "--tier", 2, "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().err
+    assert "The recipe's own training, which a reference takes, cannot run so: micro_batch_size and BatchNorm" in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

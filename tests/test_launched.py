@@ -3,13 +3,15 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from launching import launch, start_without_launcher
+from launching import Launcher, launch, start_without_launcher
+from nablatau.cli import main
 from nablatau.evidence import Evidence
 
 PROJECT = """
@@ -45,6 +47,7 @@ def slow():  # so that there is time to end a process between two steps
 
     return project(objective=nablatau.Objective.of_loss(loss), recipe=None)
 """
+CHOICE = ["my.py:project", "--fraction", "0.3", "--json"]
 
 
 @pytest.fixture
@@ -53,24 +56,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def forget(folder: Path, count: int, by: Launcher = "torchrun") -> tuple[dict[str, Any], Path]:
+    """What it prints, and where it writes."""
+    out = folder / f"out_{count}_{by}"
+    done = launch(["-m", "nablatau", "forget", *CHOICE, "--out", str(out)], count, folder, by)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert sorted(file.name for file in out.iterdir()) == ["ids.salt", "model.safetensors", "report.html", "run.json"]
+    return json.loads(done.stdout), out / "model.safetensors"  # one object: it was said once
+
+
 @pytest.mark.timeout(600)
 def test_forget_and_evaluate_do_in_two_processes_what_they_do_in_one(folder: Path) -> None:
-    choice = ["my.py:project", "--fraction", "0.3", "--json"]
     said = {}
     for count in (1, 2):
-        out, kept = folder / f"out_{count}", folder / f"evidence_{count}"
-        done = launch(["-m", "nablatau", "forget", *choice, "--out", str(out)], count, folder)
-        assert done.returncode == 0, done.stderr[-3000:]
-        printed = json.loads(done.stdout)  # one object: it was said once
-        assert sorted(file.name for file in out.iterdir()) == [
-            "ids.salt",
-            "model.safetensors",
-            "report.html",
-            "run.json",
-        ]
-        more = ["--weights", str(out / "model.safetensors"), "--evidence", str(kept), "--tier", "2"]
-        done = launch(["-m", "nablatau", "evaluate", *choice, *more], count, folder)
-        said[count] = printed, json.loads(done.stdout), load_file(out / "model.safetensors"), Evidence.load(kept)
+        printed, weights = forget(folder, count)
+        kept = folder / f"evidence_{count}"
+        more = ["--weights", str(weights), "--evidence", str(kept), "--tier", "2"]
+        done = launch(["-m", "nablatau", "evaluate", *CHOICE, *more], count, folder)
+        said[count] = printed, json.loads(done.stdout), load_file(weights), Evidence.load(kept)
     for name, weight in said[1][2].items():
         assert torch.allclose(weight, said[2][2][name], rtol=0, atol=1e-6), name
     for command in (0, 1):
@@ -81,6 +84,17 @@ def test_forget_and_evaluate_do_in_two_processes_what_they_do_in_one(folder: Pat
             assert np.allclose(one.scores[model][split]["loss"], two.scores[model][split]["loss"], rtol=0, atol=1e-6)
     for name in one.arrays:
         assert np.allclose(one.arrays[name], two.arrays[name], rtol=0, atol=1e-5, equal_nan=True), name
+
+
+def test_accelerate_launch_serves_as_torchrun_does(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate", reason="the extra `hf` is not installed")
+    _, weights = forget(folder, 2, "accelerate")
+    monkeypatch.chdir(folder)
+    assert main(["forget", *CHOICE, "--out", "alone"]) == 0
+    one, two = load_file("alone/model.safetensors"), load_file(weights)
+    for name, weight in one.items():
+        assert torch.allclose(weight, two[name], rtol=0, atol=1e-6), name
+    assert any(not torch.equal(weight, two[name]) for name, weight in one.items())  # sums of two shares: two there were
 
 
 @pytest.mark.parametrize("ending", ["kill", "terminate"])

@@ -148,7 +148,7 @@ def evaluate(
 
     Raises:
         EvidenceError: nothing unseen is left to compare with, or a loss is not finite.
-        SettingsError: the result was made for another request.
+        SettingsError: the result was made for another request, or by these settings the recipe cannot train.
         ProcessError: another of several processes was lost.
     """
     result = unlearned if isinstance(unlearned, Forgotten) else None
@@ -156,6 +156,8 @@ def evaluate(
     _check(result, request, recipe, method, shadows, swap=swap)
     if second_reference is not None and reference is None and recipe is None:
         raise SettingsError("A second reference is compared with the first: pass reference=… or recipe=… too.")
+    if recipe is not None and (reference is None or shadows or swap):
+        recipe.check(original, runtime or Runtime())
     models = {"original": original, "unlearned": unlearned.model if isinstance(unlearned, Forgotten) else unlearned}
     costs = {"unlearned": result.cost} if result else {}
     if reference is None and recipe is not None:

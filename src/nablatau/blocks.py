@@ -37,13 +37,11 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
-@contextmanager
-def recomputed(model: nn.Module) -> Iterator[None]:
-    """Blocks keep nothing but their inputs for the backward pass.
+def blocks_to_recompute(model: nn.Module) -> list[nn.Module]:
+    """The blocks of a model that must have some.
 
     Args:
-        model: with blocks. A cache for generation, which Hugging Face's models fill in each pass unless told not to,
-            is off: a second pass would find what the first has put into it.
+        model: of any kind.
 
     Raises:
         SettingsError: it has no blocks.
@@ -55,6 +53,21 @@ def recomputed(model: nn.Module) -> Iterator[None]:
             "not known what to keep and what to recompute. Leave recompute_activations out; micro_batch_size saves "
             "memory in any model."
         )
+    return blocks
+
+
+@contextmanager
+def recomputed(model: nn.Module) -> Iterator[None]:
+    """Blocks keep nothing but their inputs for the backward pass.
+
+    Args:
+        model: with blocks. A cache for generation, which Hugging Face's models fill in each pass unless told not to,
+            is off: a second pass would find what the first has put into it.
+
+    Raises:
+        SettingsError: it has no blocks.
+    """
+    blocks = blocks_to_recompute(model)
     configs = {id(module.config): module.config for module in model.modules() if hasattr(module, "config")}
     with ExitStack() as changes:
         for block in blocks:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from nablatau.opening import check_merge, project_of, request_for, runtime_for, texts_of, with_weights
+from nablatau.opening import check_merge, project_of, recipe_for, request_for, runtime_for, texts_of, with_weights
 from nablatau.options import (
     Choice,
     GridWords,
@@ -338,7 +338,7 @@ def _forget(
             runtime = runtime_for(how, opened)
             project = opened.project if opened else project_of(target, how)
             request = request_for(project, opened, choice)
-            recipe = recipe_of(project) if tier > 1 else project.recipe
+            recipe = recipe_for(project, runtime, tier)
             result = forget_records(
                 project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
             )

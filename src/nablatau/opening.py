@@ -5,7 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nablatau.options import Choice, How, TextWords, check_texts, request_of, runtime_of
+from nablatau.options import Choice, How, TextWords, check_texts, recipe_of, request_of, runtime_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nablatau.data import Request
     from nablatau.hf import TextProject
     from nablatau.projects import Project
+    from nablatau.recipes import Recipe
     from nablatau.runtime import Runtime
 
 
@@ -50,6 +51,21 @@ def runtime_for(how: How, opened: "TextProject | None") -> "Runtime":
         return runtime_of(how)
     runtime = runtime_of(how, at_once=opened.task.texts_at_once)
     return dataclasses.replace(runtime, share_frozen=opened.is_adapted)
+
+
+def recipe_for(project: "Project", runtime: "Runtime", tier: int) -> "Recipe | None":
+    """The project's recipe; refused before any work where the evidence trains by it and cannot.
+
+    Args:
+        project: whose model is to forget.
+        runtime: of the training.
+        tier: of the evidence; above 1 it has a model that was retrained.
+    """
+    if tier == 1:
+        return project.recipe
+    recipe = recipe_of(project)
+    recipe.check(project.model, runtime)
+    return recipe
 
 
 def check_merge(opened: "TextProject | None", merge: bool) -> None:

@@ -21,7 +21,7 @@ from nablatau.objectives import Objective
 from nablatau.records import Records
 from nablatau.runtime import Runtime, isolated_randomness, move, random_generator
 from nablatau.sharding import put_together, shard
-from nablatau.training import batch_mean, linear_decay, run_steps, trainable_parameters
+from nablatau.training import batch_mean, check_settings, linear_decay, run_steps, trainable_parameters
 
 Augment = Callable[[Batch, torch.Generator], Batch]
 """From a batch on the device, and a CPU generator, to the batch with random transforms applied."""
@@ -80,6 +80,24 @@ class Recipe:
             SettingsError: a layer of `like` has weights and no `reset_parameters`.
         """
         return self.build() if self.build is not None else reset(copy.deepcopy(like))
+
+    def check(self, like: nn.Module, runtime: Runtime) -> None:
+        """Refuse settings under which a model cannot be trained by this recipe, before anything is done.
+
+        Args:
+            like: a model of the same architecture.
+            runtime: of the training.
+
+        Raises:
+            SettingsError: a setting that does not go with BatchNorm, which is in train mode then, or with a model that
+                has no blocks.
+        """
+        try:
+            check_settings(like, runtime, "train", sharded=runtime.sharded)
+        except SettingsError as error:
+            raise SettingsError(
+                f"The recipe's own training, which a reference takes, cannot run so: {error}"
+            ) from error
 
     def optimizer_for(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimizer over the model's trainable parameters."""

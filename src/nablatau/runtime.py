@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -161,6 +161,21 @@ def gather_over_processes(value: Any) -> list[Any]:
     values: list[Any] = [None] * process_count()
     distributed.all_gather_object(values, value)
     return values
+
+
+def dealt(items: Sequence[Item]) -> Sequence[Item]:
+    """This process's part of some work: of n processes, every n-th item; all where there is one process."""
+    return items[process_rank() :: process_count()]
+
+
+def collected(found: dict[int, Item]) -> list[Item]:
+    """What all processes found, in order of place, in every process.
+
+    Args:
+        found: of this one, by the places that were dealt to it.
+    """
+    every = {place: item for part in gather_over_processes(found) for place, item in part.items()}
+    return [every[place] for place in sorted(every)]
 
 
 # ---------------------------------------------------------------------- randomness

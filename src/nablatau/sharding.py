@@ -35,18 +35,34 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
         device: of this process.
 
     Raises:
-        SettingsError: this is one process alone.
+        SettingsError: this is one process alone, or weights of one block are trained in several types.
     """
     if not is_distributed():
         raise SettingsError(
             "sharded cuts a model into one share a process, and this is one process alone. Start several, with "
             "`torchrun --nproc-per-node 2 …`, or leave the setting out."
         )
+    blocks = blocks_of(model)
+    _refuse_several_types(model, blocks)
     mesh = init_device_mesh(device.type, (process_count(),))
-    for block in blocks_of(model):
+    for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
     fully_shard(model, mesh=mesh, reshard_after_forward=True)  # else a look after a look would see old weights
     return model
+
+
+def _refuse_several_types(model: nn.Module, blocks: Sequence[nn.Module]) -> None:
+    """Gradients of a block travel in one message, and so must be of one type; frozen weights have none."""
+    inside = {id(parameter) for block in blocks for parameter in block.parameters()}
+    units = [block.parameters() for block in blocks]
+    for unit in [*units, (each for each in model.parameters() if id(each) not in inside)]:
+        types = {str(parameter.dtype) for parameter in unit if parameter.requires_grad}
+        if len(types) > 1:
+            raise SettingsError(
+                f"sharded sends the gradients of a block in one message, and here they are of {len(types)} types "
+                f"({', '.join(sorted(types))}). Let all weights that are trained be of one, model.float(), or leave "
+                "the setting out; frozen ones may be of any."
+            )
 
 
 def put_together(model: nn.Module, whole: nn.Module) -> nn.Module:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from nablatau.blocks import blocks_of, recomputed
+from nablatau.blocks import blocks_to_recompute, recomputed
 from nablatau.errors import SettingsError
 from nablatau.history import History, Recorder, Step
 from nablatau.loading import Loader, RecordBatch
@@ -182,7 +182,7 @@ def run_steps(
         NonFiniteLossError: a loss is infinite or no number; at most 32 steps after it arose, and the model
             is then not to be used.
     """
-    _check(model, runtime, mode, still)
+    check_settings(model, runtime, mode, still, sharded=is_sharded(model))
     scaler = torch.amp.GradScaler(device.type, enabled=runtime.precision == "fp16")
     recorder = Recorder(history, on_step, device)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -262,14 +262,27 @@ class _Gradient:
         return numbers
 
 
-def _check(model: nn.Module, runtime: Runtime, mode: Mode, still: Sequence[nn.Module]) -> None:
-    """Refuse before the first step what would compute something else than was asked for."""
+def check_settings(
+    model: nn.Module, runtime: Runtime, mode: Mode, still: Sequence[nn.Module] = (), *, sharded: bool
+) -> None:
+    """Refuse before the first step what would compute something else than was asked for.
+
+    Args:
+        model: to be trained, or another of its architecture.
+        runtime: how.
+        mode: of the whole model during the steps.
+        still: modules that stay in eval mode.
+        sharded: whether it is then in shares.
+
+    Raises:
+        SettingsError: a setting that does not go with BatchNorm in train mode, or blocks are needed and there are none.
+    """
     if runtime.micro_batch_size is not None:
         refuse_batch_norm(model, mode, still, "micro_batch_size", "it would normalise each piece of a batch by itself")
     if runtime.recompute_activations:
-        blocks = nn.ModuleList(blocks_of(model))
+        blocks = nn.ModuleList(blocks_to_recompute(model))
         refuse_batch_norm(blocks, mode, still, "recompute_activations", "it would count each batch twice")
-    if is_sharded(model):
+    if sharded:
         refuse_batch_norm(model, mode, still, "sharded", "its statistics would be others in each process")
 
 

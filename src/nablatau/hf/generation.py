@@ -4,6 +4,8 @@ Prompts are filled up on the left, so that every text goes on where its prompt e
 but the likeliest token is ever taken: a model's own generation config (sampling, penalties for repetition, banned
 tokens), which `generate` else mixes into any setting that is left open, is set aside for the time and put back. It says
 which tokens end a text, and so does the tokenizer.
+
+Several processes share the prompts, each with the whole model.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +20,13 @@ from nablatau.hf.adapters import is_adapted
 from nablatau.hf.extras import library
 from nablatau.hf.pretrained import TEXT_MODELS, quiet
 from nablatau.modes import in_mode
-from nablatau.runtime import Runtime, device_of, move
+from nablatau.processes import naming_lost_processes
+from nablatau.runtime import Runtime, collected, dealt, device_of, move
 
 PROMPTS_AT_ONCE = 32
 
 
+@naming_lost_processes()
 def generate(
     model: nn.Module,
     tokenizer: Any,
@@ -39,26 +43,28 @@ def generate(
         tokenizer: its own, for the tokens that pad and end texts.
         prompts: N lists of tokens, none empty.
         most_new_tokens: after which a text is cut.
-        batch_size: prompts at once; of no influence on what is told, beyond rounding where two tokens are all but tied.
+        batch_size: prompts at once in each process; of no influence on what is told, beyond rounding where two tokens
+            are all but tied.
         runtime: device and precision.
 
     Returns:
-        N lists of new tokens, without the one that ended them.
+        N lists of new tokens, without the one that ended them; in every process.
 
     Raises:
         SettingsError: a model that cannot generate, an empty prompt, or more tokens than the model takes.
+        ProcessError: another of several processes was lost.
     """
     _check(model, prompts, most_new_tokens, batch_size)
     runtime = runtime or Runtime()
     device, home = runtime.device_for(model), device_of(model)
     ends, pad_id = _end_tokens(model, tokenizer), filling(tokenizer)
     order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))  # alike in length: little filling
-    found: list[list[int]] = [[] for _ in prompts]
+    own, found = dealt(order), dict[int, list[int]]()
     move(model, device)
     try:
         with in_mode(model, "eval"), torch.no_grad(), _greedily(model, most_new_tokens, ends, pad_id):
-            for first in range(0, len(order), batch_size):
-                places = order[first : first + batch_size]
+            for first in range(0, len(own), batch_size):
+                places = own[first : first + batch_size]
                 with runtime.autocast(device):
                     told = _told(model, [prompts[place] for place in places], pad_id, device)
                 for place, tokens in zip(places, told, strict=True):
@@ -66,7 +72,7 @@ def generate(
                     found[place] = tokens[:end]
     finally:
         move(model, home)
-    return found
+    return collected(found)
 
 
 def filling(tokenizer: Any) -> int:

@@ -6,6 +6,8 @@ one token, and other tools, which cut both together and count the prompt's token
 the prompt.) Answers end with the tokenizer's end token, which counts as one of theirs: a model that does not know where
 an answer ends has not learned it whole.
 
+Several processes share the texts, each with the whole model.
+
 Shapes: B texts in a batch, T positions, V words.
 """
 
@@ -23,7 +25,8 @@ from nablatau.hf.generation import PROMPTS_AT_ONCE, filling, generate
 from nablatau.metrics.rouge import words
 from nablatau.modes import in_mode
 from nablatau.objectives import Objective
-from nablatau.runtime import Runtime, device_of, move
+from nablatau.processes import naming_lost_processes
+from nablatau.runtime import Runtime, collected, dealt, device_of, move
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ def answer_tokens(tokenizer: Any, answer: str) -> list[int]:
     return [*found, *([] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id])]
 
 
+@naming_lost_processes()
 def language_scores(
     model: nn.Module,
     tokenizer: Any,
@@ -94,15 +98,16 @@ def language_scores(
         most_new_tokens: after which a generated text is cut; 0 generates none, and leaves out ROUGE.
         end_texts: a generated text is cut where one of these begins, such as a blank line, for models that do not end
             theirs.
-        batch_size: texts at once; of no influence on the scores beyond rounding.
+        batch_size: texts at once in each process; of no influence on the scores beyond rounding.
         runtime: device and precision.
 
     Returns:
-        N records, in the order of the questions.
+        N records, in the order of the questions, in every process.
 
     Raises:
         EvidenceError: no questions, ids that repeat, answers without a word.
         SettingsError: settings out of range, or more tokens than the model takes.
+        ProcessError: another of several processes was lost.
     """
     _check(questions, most_new_tokens, batch_size)
     runtime = runtime or Runtime()
@@ -176,13 +181,13 @@ def _readings(
         for prompt, answer in texts
     ]
     order = sorted(range(len(examples)), key=lambda place: len(examples[place]["input_ids"]))
+    own, found = dealt(order), dict[int, list[list[float]]]()
     device, home = runtime.device_for(model), device_of(model)
-    found: list[list[list[float]]] = [[] for _ in examples]
     move(model, device)
     try:
         with in_mode(model, "eval"), torch.no_grad():
-            for first in range(0, len(order), batch_size):
-                places = order[first : first + batch_size]
+            for first in range(0, len(own), batch_size):
+                places = own[first : first + batch_size]
                 batch = batches.to_device(objective.collate([examples[place] for place in places]), device)
                 with runtime.autocast(device):
                     logits_BTV = objective.outputs(model, batch)
@@ -193,7 +198,7 @@ def _readings(
                     found[place] = rows[counted].T.tolist()
     finally:
         move(model, home)
-    return found
+    return collected(found)
 
 
 def _cut(text: str, end_texts: Sequence[str]) -> str:
