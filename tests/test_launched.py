@@ -104,9 +104,10 @@ def test_where_one_process_is_lost_all_stop_with_an_error_and_nothing_is_left(fo
     first, second = start_without_launcher(command, 2, folder)
     try:
         deadline = time.monotonic() + 120
-        while not (folder / "reached 1").exists():
+        while not all((folder / f"reached {rank}").exists() for rank in (0, 1)):
             assert time.monotonic() < deadline
-            assert second.poll() is None, second.communicate()
+            for process in (first, second):
+                assert process.poll() is None, process.communicate()
             time.sleep(0.1)
         ended, other = (second, first) if ending == "kill" else (first, second)
         getattr(ended, ending)()

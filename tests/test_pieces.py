@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nablatau import NablaTau, Objective, PublishedNablaTau, Runtime, TrainingData
+from nablatau import Finetune, NablaTau, Objective, PublishedNablaTau, Runtime, TrainingData
 from nablatau.batches import rows_of
 from nablatau.errors import ObjectiveError, SettingsError
 from nablatau.history import History, Step
@@ -67,6 +67,24 @@ def test_the_gradient_is_that_of_the_whole(most: int, additive: bool, hinge: flo
     assert whole.abs().max() > 0
     assert seen <= most
     assert torch.allclose(found, whole, rtol=0, atol=1e-14)
+
+
+def test_half_precision_with_its_scaled_loss_is_that_of_the_whole() -> None:
+    """To what fp16 resolves; a scale taken once a piece would be another step."""
+    request, objective = (
+        TrainingData(random_set(90, 1), random_set(40, 2)).forget_fraction(0.2),
+        Objective.classification(),
+    )
+    for method in (Finetune(batch_size=8), PublishedNablaTau(batch_size=8, learning_rate=1e-2)):  # one pass, and two
+        found = [
+            method.unlearn(
+                small_network(), request, objective, runtime=Runtime(precision="fp16", micro_batch_size=most)
+            )
+            for most in (None, 3)
+        ]
+        whole, pieces = (nn.utils.parameters_to_vector(each.model.parameters()) for each in found)
+        assert (whole - nn.utils.parameters_to_vector(small_network().parameters())).abs().max() > 1e-2
+        assert torch.allclose(pieces, whole, rtol=0, atol=1e-4)
 
 
 def test_a_hinge_in_pieces_that_do_not_know_the_mean_would_be_another() -> None:
