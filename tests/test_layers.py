@@ -103,6 +103,7 @@ def is_shared(file: Path, name: str) -> bool:
         "forget_passes",
         "importance",
         "layers",
+        "low_rank",
         "schedule",
         "heat",
         "precautions",
