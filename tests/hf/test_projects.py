@@ -271,8 +271,49 @@ def without_padding(folder: Path) -> None:
 
 
 MODELS = {
-    "pickled": (pickle_alone, "holds pickled weights alone (['pytorch_model.bin']), and loading a pickle runs code"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights (*.safetensors)"),
+    "pickled": (
+        pickle_alone,
+        "holds a model with pickled weights alone (['pytorch_model.bin'], and no model.safetensors), and loading a pic",
+    ),
+    "pickled beside an adapter's": (
+        lambda folder: [pickle_alone(folder), (folder / "adapter_model.safetensors").write_bytes(b"")],
+        "holds a model with pickled weights alone",
+    ),
+    "pickled adapter beside an old model": (
+        lambda folder: [
+            (folder / "adapter_config.json").write_text("{}"),
+            torch.save({}, folder / "adapter_model.bin"),
+        ],
+        "holds an adapter with pickled weights alone (['adapter_model.bin'], and no adapter_model.safetensors)",
+    ),
+    "adapter without weights beside an old model": (
+        lambda folder: (folder / "adapter_config.json").write_text("{}"),
+        "holds no weights of an adapter (adapter_model.safetensors)",
+    ),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "holds no weights of a model (model.safetensors)",
+    ),
+    "damaged config": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": "bert",'),
+        "config.json in ",
+    ),
+    "config that is no object": (
+        lambda folder: (folder / "config.json").write_text("[]"),
+        "is damaged (it holds a list, not an object), so it is not known what model or tokenizer this is. Fetch or",
+    ),
+    "config with a wrong value": (lambda folder: set_config(folder, hidden_size="wide"), "error for field 'hidden_size'."),
+    "damaged adapter config": (
+        lambda folder: [
+            (folder / "adapter_config.json").write_bytes(b"\xff{"),
+            (folder / "adapter_model.safetensors").write_bytes(b""),
+        ],
+        "adapter_config.json in ",
+    ),
+    "damaged config of the tokenizer": (
+        lambda folder: (folder / "tokenizer_config.json").write_text("{,"),
+        "tokenizer_config.json in ",
+    ),
     "no config": (lambda folder: (folder / "config.json").unlink(), "holds weights and no config.json"),
     "damaged": (
         lambda folder: (folder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{"),
