@@ -142,6 +142,17 @@ def test_positions_of_roberta_are_counted_from_behind_the_padding(tmp_path: Path
     assert load(str(folder), "AutoModelForSequenceClassification").most_tokens == 21
 
 
+def test_an_end_token_that_is_the_class_s_own_says_nothing(tmp_path: Path) -> None:
+    from nablatau.hf.pretrained import load
+
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_attention_heads": 2}
+    config = transformers.OPTConfig(vocab_size=32, num_hidden_layers=1, pad_token_id=0, **sizes)
+    assert config.eos_token_id == 2
+    words = small_texts.answering_tokenizer()
+    folder = small_texts.save(tmp_path / "opt", transformers.OPTForCausalLM(config), words)
+    assert load(str(folder), "AutoModelForCausalLM").tokenizer.eos_token_id == 28
+
+
 def test_half_precision_is_read_in_float32(tmp_path: Path) -> None:
     from nablatau.hf.pretrained import load
 
@@ -270,6 +281,12 @@ def without_padding(folder: Path) -> None:
     words.save_pretrained(folder)
 
 
+def with_end(folder: Path) -> None:
+    words = small_texts.tokenizer()
+    words.eos_token = "[SEP]"
+    words.save_pretrained(folder)
+
+
 MODELS = {
     "pickled": (
         pickle_alone,
@@ -302,7 +319,10 @@ MODELS = {
         lambda folder: (folder / "config.json").write_text("[]"),
         "is damaged (it holds a list, not an object), so it is not known what model or tokenizer this is. Fetch or",
     ),
-    "config with a wrong value": (lambda folder: set_config(folder, hidden_size="wide"), "error for field 'hidden_size'."),
+    "config with a wrong value": (
+        lambda folder: set_config(folder, hidden_size="wide"),
+        "error for field 'hidden_size'.",
+    ),
     "damaged adapter config": (
         lambda folder: [
             (folder / "adapter_config.json").write_bytes(b"\xff{"),
@@ -341,6 +361,10 @@ MODELS = {
         lambda folder: set_config(folder, pad_token_id=5),
         "does not match the model: it pads with token 0, and the model's config names 5",
     ),
+    "other end of texts": (
+        lambda folder: [set_config(folder, eos_token_id=[2, 5]), with_end(folder)],
+        "does not match the model: its eos_token_id is 3, and the model's config names 2, 5. Texts would begin or end",
+    ),
     "no padding": (without_padding, "has no padding token, so texts of several lengths do not fit into a batch"),
 }
 
@@ -356,6 +380,19 @@ def test_models_that_cannot_be_used(
     assert message in printed.err
     assert len(printed.err.strip().splitlines()) == 1
     assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_foreign_tokenizer_of_the_same_size_is_noted(place: Place, tmp_path: Path) -> None:
+    model = shutil.copytree(place.model, tmp_path / "model")
+    small_texts.tokenizer((*reversed(small_texts.WORDS), *small_texts.MORE)).save_pretrained(model)
+    notes = {}
+    for name, folder in (("own", place.model), ("foreign", model)):
+        project = place.project(model=folder).project
+        request = project.data.forget_fraction(0.2)
+        found = nablatau.evaluate(project.model, project.model, request, project.objective, recovery=False)
+        notes[name] = found.record.get("notes", [])
+    assert notes["own"] == []
+    assert "MODEL AND RECORDS DO NOT SEEM TO BELONG TOGETHER" in notes["foreign"][0]
 
 
 def test_a_hub_name_without_network(

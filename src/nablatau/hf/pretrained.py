@@ -291,8 +291,8 @@ def check_tokenizer(source: str, model: Any, tokenizer: Any) -> None:
         tokenizer: to check.
 
     Raises:
-        CheckpointError: it makes tokens that the model does not know, knows less than half of the model's, pads with
-            another token than the model takes for padding, or has none to pad with.
+        CheckpointError: it makes tokens that the model does not know, knows less than half of the model's, begins, ends
+            or pads texts with another token than the model's config names, or has none to pad with.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     known = max(tokenizer.get_vocab().values()) + 1
@@ -308,6 +308,7 @@ def check_tokenizer(source: str, model: Any, tokenizer: Any) -> None:
             "the one used in training, such as tokenizer.pad_token = tokenizer.eos_token, and save the tokenizer again."
         )
     config = model.config.get_text_config()
+    _check_ends(source, model, config, tokenizer)
     padding = getattr(config, "pad_token_id", None)
     if padding is None:
         config.pad_token_id = tokenizer.pad_token_id
@@ -317,6 +318,25 @@ def check_tokenizer(source: str, model: Any, tokenizer: Any) -> None:
             f"model's config names {padding}. The model would read padding as text. Put the model's own tokenizer into "
             "the folder, or correct pad_token_id in config.json."
         )
+
+
+def _check_ends(source: str, model: Any, config: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose first or last token of a text is none of those that the model's own configs name.
+
+    A config that names what its class does says nothing: models trained from scratch often keep that by mistake.
+    """
+    for name in ("bos_token_id", "eos_token_id"):
+        ours, named = getattr(tokenizer, name), getattr(config, name, None)
+        if ours is None or named in (None, getattr(type(config)(), name, None)):
+            continue
+        told = [named, getattr(getattr(model, "generation_config", None), name, None)]
+        theirs = sorted({number for each in told for number in ([each] if isinstance(each, int) else each or ())})
+        if ours not in theirs:
+            raise CheckpointError(
+                f"The tokenizer in {source} does not match the model: its {name} is {ours}, and the model's config "
+                f"names {', '.join(map(str, theirs))}. Texts would begin or end with a token that means something else "
+                f"to the model. Put the model's own tokenizer into the folder, or correct {name} in config.json."
+            )
 
 
 @contextmanager
