@@ -21,7 +21,7 @@ LAYERS: list[set[str]] = [
     {"training"},
     {"recipes"},
     {"projects", "methods", "attacks", "metrics", "scoring", "near_copies"},
-    {"answers", "belonging"},
+    {"answers", "settings", "belonging"},
     {"tasks", "evidence", "stacks", "published_scores"},
     {"perceptrons"},
     {"shadows", "recovery"},
