@@ -52,13 +52,17 @@ def test_records_that_do_not_hold_together_are_refused() -> None:
         answer(1, right_tokens=(True,))
     with pytest.raises(EvidenceError, match="'q1' has a loss, entropy or deviation that is not finite"):
         answer(1, wrong_losses=(1.0, float("inf")))
+    for deviation in (0.0, -0.5):
+        with pytest.raises(EvidenceError, match=rf"'q1' has a token deviation of {deviation}, and Min-K\+\+ divides"):
+            answer(1, token_deviations=(deviation, *answer(1).token_deviations[1:]))
 
 
 def test_files_that_hold_something_else_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     with pytest.raises(EvidenceError, match=r"a\.jsonl cannot be read"):
         read_answers(file)
-    for text in ('{"id": "a"}', "[1]", "no json"):
+    flat = answer().to_json() | {"token_deviations": [0.0] * len(answer().token_deviations)}
+    for text in ('{"id": "a"}', "[1]", "no json", json.dumps(flat)):
         file.write_text(f"{json.dumps(answer().to_json())}\n{text}\n", encoding="utf-8")
         with pytest.raises(EvidenceError, match=r"Line 2 of .*a\.jsonl is no record of an answer"):
             read_answers(file)

@@ -51,7 +51,9 @@ def test_a_saved_folder_holds_weights_record_report_and_salt(
     reloaded = load_weights(small_network(seed=99), folder / "model.safetensors")
     assert record["model_after"] == weights_digest(reloaded) == weights_digest(forgotten.model)
     assert record["method"]["turn"] == 0.08
-    assert record["notes"] == forgotten.history.notes
+    never_trained, *noticed = record["notes"]
+    assert "DO NOT SEEM TO BELONG TOGETHER" in never_trained
+    assert noticed == forgotten.history.notes
     assert record["seed"] == 3
     assert record["request"]["forget"] == 18
     assert record["versions"]["torch"] == torch.__version__

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from nablatau.attacks import ATTACKS
 from nablatau.cli import main
 from nablatau.evaluation import Word
-from nablatau.methods import METHODS
+from nablatau.methods import METHODS, Npo
 from nablatau.metrics import METRICS
 
 PROJECT = """
@@ -83,6 +83,9 @@ def project_file(tmp_path: Path) -> Path:
     file = tmp_path / "my_project.py"
     file.write_text(PROJECT)
     return file
+
+
+NPO = ["--fraction", "0.1", "--method", "npo"]
 
 
 def ids_file(folder: Path, *ids: object) -> str:
@@ -154,6 +157,22 @@ def test_evaluate_any_weights(project_file: Path, tmp_path: Path, capsys: pytest
     assert "does not fit the hash in evidence.json" in capsys.readouterr().err
 
 
+def test_settings_of_a_method(project_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, target = tmp_path / "out", f"{project_file}:named"
+    changes = ["--set", "learning_rate=1e-3", "--set", "mode=train", "--set", "epochs=2"]
+    assert run("forget", target, *NPO, *changes, "--out", out, "--json") == 0
+    told = json.loads(capsys.readouterr().out)["run"]["method"]
+    assert told == json.loads((out / "run.json").read_text())["method"]
+    assert told == Npo(learning_rate=1e-3, mode="train", epochs=2).settings()
+    weights = ["--weights", out / "model.safetensors"]
+    assert run("evaluate", target, *NPO, *changes, *weights) == 1
+    assert "say how the shadow pipelines of --tier 3 unlearn" in capsys.readouterr().err
+    assert run("evaluate", target, *NPO, "--set", "rate=1", "--tier", 3, *weights) == 1
+    assert "npo has no setting 'rate'" in capsys.readouterr().err
+    assert run("forget", target, "--fraction", 0.1, "--preset", "paper", "--set", "alpha=none", "--out", out) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
 def wrong(options: list[Any]) -> Any:
     return pytest.param(*options, id=str(options[0]))
 
@@ -186,6 +205,13 @@ def wrong(options: list[Any]) -> Any:
         ("project", ["--fraction", "0.1", "--device", "gpu"], "device 'gpu' cannot be used"),
         ("project", ["--fraction", "0.1", "--batch-size", "0"], "batch_size must be above 0"),
         ("named", ["--fraction", "0.1", "--method", "retrain", "--batch-size", "8"], "retrain has no batch size"),
+        ("project", [*NPO, "--set", "rate=1"], "npo has no setting 'rate'. It has epochs=10, learning_rate=1e-05, "),
+        ("project", [*NPO, "--set", "leaning_rate=1"], "Did you mean learning_rate?"),
+        ("project", [*NPO, "--set", "beta"], "A setting is a name with a value, --set NAME=VALUE, not 'beta'"),
+        ("project", [*NPO, "--set", "epochs=1.5"], "epochs of npo must be a whole number, not '1.5'. It is 10 unless"),
+        ("project", [*NPO, "--set", "beta=0"], "beta must be above 0"),
+        ("project", [*NPO, "--set", "beta=1", "--set", "beta=2"], "beta is given twice"),
+        ("project", [*NPO, "--set", "batch_size=1", "--batch-size", "2"], "batch_size is given twice"),
         ("unseen_missing", ["--fraction", "0.1"], "A part of the training set cannot serve"),
         ("overlapping", ["--fraction", "0.1"], "90 of 90 holdout records are also training records"),
         ("reduced", ["--fraction", "0.1"], "pass reduction='none' to the loss function"),

@@ -102,6 +102,14 @@ def test_muse_against_its_formulas() -> None:
     assert muse().privacy_leak.value == 0
 
 
+@pytest.mark.parametrize("name", ["forget_texts", "holdout_texts"])
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_leak_needs_two_texts_of_each_kind(name: str, size: int) -> None:
+    few = {each: texts(0, size) for each in (name, f"reference_{name}")}
+    with pytest.raises(EvidenceError, match=f"{name} has {size} texts, and an interval needs two"):
+        muse(**few)
+
+
 def test_the_retrained_models_texts_cannot_be_left_out() -> None:
     with pytest.raises(TypeError, match="reference_holdout_texts"):
         muse_scores(  # type: ignore[call-arg]

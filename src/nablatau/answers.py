@@ -62,6 +62,11 @@ class AnswerScores:
                 f"Question {self.id!r}: its token arrays must have one length of 1 or more, not {lengths}; values of "
                 "different tokens would be read as one token's. Score the question again."
             )
+        if min(self.token_deviations) <= 0:
+            raise EvidenceError(
+                f"Question {self.id!r} has a token deviation of {min(self.token_deviations)!r}, and Min-K++ divides by "
+                "them: they must be above 0. Take them from tokens.readings, which keeps them so, or score it again."
+            )
         numbers = [*self.token_losses, *self.token_entropies, *self.token_deviations, *self.wrong_losses]
         if not np.isfinite([*numbers, self.paraphrased_loss or 0.0]).all():
             raise EvidenceError(

@@ -7,8 +7,10 @@ make.
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from torch import nn
 
+from nablatau.belonging import misfit
 from nablatau.contrasts import contrasts, packed, packed_relearning
 from nablatau.data import Request
 from nablatau.errors import SettingsError
@@ -192,6 +194,9 @@ def evaluate(
         "runtime": vars(runtime or Runtime()),
     }
     record = result.record if result else {"request": describe_request(request), "versions": versions()}
+    learned = np.concatenate([evidence.scores["original"][split]["loss"] for split in ("forget", "retain")])
+    if note := misfit(original, learned, request.forget_set, objective):
+        record = record | {"notes": [note, *record.get("notes", ())]}
     return Evaluation.of(evidence, record | {"evaluated": evaluated}, result.history if result else None)
 
 

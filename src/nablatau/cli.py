@@ -22,6 +22,7 @@ from nablatau.options import (
     How,
     TextWords,
     method_of,
+    pipelines_method,
     recipe_of,
 )
 from nablatau.printing import print_evaluation, print_json, print_plan
@@ -46,6 +47,7 @@ app = App(
 )
 
 
+Settings = Annotated[tuple[str, ...], Parameter(name="--set", negative="", show_default=False)]
 Target = Annotated[
     str | None, Parameter(help="FILE.py:FUNCTION or MODULE:FUNCTION that returns a Project; or a task's name.")
 ]
@@ -77,6 +79,7 @@ def forget(
     method: str | None = None,
     preset: str | None = None,
     batch_size: int | None = None,
+    settings: Settings = (),
     tier: Tier = 1,
     merge: Annotated[bool, Parameter(negative="")] = False,
     how: How | None = None,
@@ -88,12 +91,13 @@ def forget(
         method: name of a method (see list); nabla_tau unless given.
         preset: default (nothing to tune), or the published algorithm: paper for images, paper-text for text.
         batch_size: examples in a batch; the method's own unless given.
+        settings: NAME=VALUE, a setting of the method, such as learning_rate=1e-3; may be repeated.
         tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe;
             3 also 16 shadow pipelines.
         merge: of a Hugging Face model with an adapter, save the whole model, the adapter worked into it.
     """
     words = texts or TextWords()
-    made_by = method_of(method, preset, batch_size)
+    made_by = method_of(method, preset, batch_size, settings)
     _forget(target, words, choice or Choice(), made_by, out, tier, how or How(), merge=merge)
 
 
@@ -108,6 +112,8 @@ def evaluate(
     tier: Tier = 1,
     method: str | None = None,
     preset: str | None = None,
+    batch_size: int | None = None,
+    settings: Settings = (),
     out: Path | None = None,
     evidence: Path | None = None,
     how: How | None = None,
@@ -121,6 +127,8 @@ def evaluate(
             pipelines that train by the recipe and unlearn by the method.
         method: for tier 3, what made the weights; nabla_tau unless given.
         preset: for tier 3, a preset in place of a method.
+        batch_size: for tier 3, examples in a batch of the method; its own unless given.
+        settings: for tier 3, NAME=VALUE, a setting of the method; may be repeated.
         out: file for the report, ending in .html.
         evidence: new folder for the per-example arrays, from which `nablatau report` makes the report again.
     """
@@ -131,6 +139,7 @@ def evaluate(
     from nablatau.runtime import process_rank
 
     how = how or How()
+    made_by = pipelines_method(tier, method, preset, batch_size, settings)
     if out is not None:
         check_page_name(out)
     if evidence is not None:
@@ -150,7 +159,7 @@ def evaluate(
             reference=known,
             recipe=recipe_of(project) if tier == 3 or (tier == 2 and known is None) else None,
             shadows=SHADOWS if tier == 3 else 0,
-            method=method_of(method, preset, None) if tier == 3 else None,
+            method=made_by,
             test_set=project.test_set,
             seed=how.seed,
             runtime=runtime_for(how, opened),

@@ -171,12 +171,21 @@ class Objective:
         return self.kind in TOKEN_KINDS
 
     def summed(self, losses: Tensor, batch: Batch) -> Tensor:
-        """Losses summed over an example's tokens, where they are means over them: −log of a text's probability.
+        """−log of each example's probability, where a loss is a mean over its tokens, labels or outputs.
+
+        Of tokens and labels the sum over them: −log of the probability of all of them together. Of D outputs, whose
+        loss is their mean squared error, D/2 times that: −log of the density of normal errors of variance 1 (one
+        squared target unit), up to (D/2) · log 2π, which no ratio of probabilities sees. A class's loss is −log p as it
+        is, and one's own (`of_loss`) is taken for it.
 
         Args:
             losses: loss_B of the batch.
             batch: with the targets.
         """
+        if self.kind == "multi-label":
+            return losses * self.targets(batch).shape[1]
+        if self.kind == "regression":
+            return losses * (self.targets(batch).shape[1:].numel() / 2)
         return losses * tokens.counts(self.targets(batch)) if self.has_tokens else losses
 
     def laid_out(self, values: Tensor, model: nn.Module, batch: Batch) -> Tensor:

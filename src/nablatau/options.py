@@ -208,18 +208,39 @@ def _as_type_of(examples: Sequence[Any], words: Sequence[str]) -> list[Hashable]
         raise RequestError(f"Whole numbers are needed here (ids, classes or groups are): {error}.") from error
 
 
-def method_of(name: str | None, preset: str | None, batch_size: int | None) -> "Method":
+def method_of(name: str | None, preset: str | None, batch_size: int | None, settings: Sequence[str] = ()) -> "Method":
     from nablatau.errors import SettingsError
     from nablatau.methods import find_method, find_preset
+    from nablatau.settings import with_settings
 
     if preset is not None and name not in (None, "nabla_tau"):
         raise SettingsError(f"Presets are forms of nabla_tau; {name} has none. Leave --preset out.")
     method = find_preset(preset or "default") if name in (None, "nabla_tau") else find_method(str(name))()
     if batch_size is None:
-        return method
+        return with_settings(method, settings)
     if not hasattr(method, "batch_size"):
         raise SettingsError(f"{name} has no batch size of its own. Leave --batch-size out.")
-    return dataclasses.replace(method, batch_size=batch_size)  # type: ignore[call-arg]
+    return with_settings(method, [f"batch_size={batch_size}", *settings])
+
+
+def pipelines_method(
+    tier: int, name: str | None, preset: str | None, batch_size: int | None, settings: Sequence[str]
+) -> "Method | None":
+    """The method that shadow pipelines unlearn with; below tier 3 there are none.
+
+    Raises:
+        SettingsError: settings of a method that nothing would be unlearned with.
+    """
+    from nablatau.errors import SettingsError
+
+    if tier == 3:
+        return method_of(name, preset, batch_size, settings)
+    if settings or batch_size is not None:
+        raise SettingsError(
+            "--set and --batch-size say how the shadow pipelines of --tier 3 unlearn; below it nothing is unlearned. "
+            "Leave them out, or add --tier 3."
+        )
+    return None
 
 
 def recipe_of(project: "Project") -> "Recipe":

@@ -134,9 +134,13 @@ def _recalls(scores: Sequence[AnswerScores]) -> FloatArray:
     return np.array([each.derived["rouge_l_recall"] for each in scores])
 
 
-def _check_set(name: str, scores: Sequence[AnswerScores]) -> None:
+def _check_size(name: str, scores: Sequence[AnswerScores], what: str) -> None:
     if len(scores) < 2:
-        raise EvidenceError(f"{name} has {len(scores)} questions, and an interval needs two. Score more of them.")
+        raise EvidenceError(f"{name} has {len(scores)} {what}, and an interval needs two. Score more of them.")
+
+
+def _check_set(name: str, scores: Sequence[AnswerScores]) -> None:
+    _check_size(name, scores, "questions")
     silent = [each.id for each in scores if each.generated is None]
     if silent:
         raise EvidenceError(
@@ -232,6 +236,8 @@ def muse_scores(
     asked = {"verbatim": verbatim, "forget_questions": forget_questions, "retain_questions": retain_questions}
     for name, scores in asked.items():
         _check_set(name, scores)
+    for name, scores in (("forget_texts", forget_texts), ("holdout_texts", holdout_texts)):
+        _check_size(name, scores, "texts")
     check_same_questions(forget_texts, reference_forget_texts)
     check_same_questions(holdout_texts, reference_holdout_texts)
     told = [mean_interval([each.derived["rouge_l_f"] for each in scores]) for scores in asked.values()]

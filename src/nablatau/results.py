@@ -104,6 +104,8 @@ class Forgotten:
         record = self.record | {"forget_ids": hashed}
         if evaluation is not None:
             record |= {"evaluated": evaluation.record["evaluated"]}
+            seen = [each for each in evaluation.record.get("notes", ()) if each not in record["notes"]]
+            record["notes"] = [*seen, *record["notes"]]
             record["evaluation"] = evaluation.to_json()
         page = render(_page(record, evaluation, self.history))
         try:

@@ -1,5 +1,6 @@
 """LoRA adapters through the front door: what is trained, what stays, and what each way of saving gives back."""
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -15,8 +16,9 @@ from nablatau.errors import CheckpointError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.hf import Columns, TextProject, text_project
 from nablatau.history import History
-from nablatau.methods import GradDiff, Npo, Scrub
+from nablatau.methods import GradDiff, Npo, Scrub, SelectiveSynapticDampening, TaskVector
 from nablatau.methods.base import Job
+from nablatau.methods.forget_passes import forget_passes
 from nablatau.methods.steps import reference_of
 
 transformers = pytest.importorskip("transformers", reason="the extra `hf` is not installed")
@@ -196,3 +198,67 @@ def test_methods_compare_with_the_original(
     changed = {name for name, value in done.model.state_dict().items() if not torch.equal(value, before[name])}
     assert changed
     assert all("lora_" in name or "modules_to_save" in name for name in changed)
+
+
+# ---------------------------------------------------------------------- arithmetic on weights
+
+
+def adapted(model: nn.Module, **form: Any) -> nn.Module:
+    from nablatau.hf.pretrained import quiet
+
+    torch.manual_seed(0)
+    with quiet():
+        return peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", r=2, **form)).eval()  # type: ignore[no-any-return]
+
+
+def merged_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of the whole model, its adapter worked into them."""
+    return copy.deepcopy(model).merge_and_unload().state_dict()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+@pytest.mark.parametrize("kind", ["linear", "embedding", "with biases"])
+def test_the_task_vector_is_taken_from_the_weights_and_not_from_the_factors(
+    scale: float, kind: str, tmp_path: Path, files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W₀ − λ · (W₁ − W₀), with W₁ what the same fine-tuning gives."""
+    forms = {
+        "linear": {"target_modules": "all-linear"},
+        "embedding": {"target_modules": ["word_embeddings", "query"]},
+        "with biases": {"target_modules": "all-linear", "bias": "all", "lora_bias": True},
+    }
+    texts = text_project(str(small_texts.save(tmp_path / "model", small_texts.bert())), **files)
+    model = adapted(texts.project.model, **forms[kind])
+    request, objective = texts.project.data.forget_ids(["s1-1", "s1-5", "s1-7"]), texts.project.objective
+    tuned: list[nn.Module] = []
+
+    def keep(model: nn.Module, *words: Any, **named: Any) -> None:
+        forget_passes(model, *words, **named)
+        tuned.append(copy.deepcopy(model))
+
+    monkeypatch.setattr("nablatau.methods.task_vector.forget_passes", keep)
+    method = TaskVector(epochs=2, batch_size=3, learning_rate=0.01, scale=scale)
+    after = merged_weights(method.unlearn(model, request, objective).model)
+    before, there = merged_weights(model), merged_weights(tuned[0])
+    for name, weight in after.items():
+        assert torch.allclose(weight, before[name] - scale * (there[name] - before[name]), atol=1e-6), name
+    assert any(not torch.allclose(after[name], before[name], atol=1e-3) for name in after if "query.weight" in name)
+
+
+def test_arithmetic_that_an_adapter_cannot_hold_is_refused_before_any_work(
+    tmp_path: Path, files: dict[str, Any]
+) -> None:
+    texts = text_project(str(small_texts.save(tmp_path / "model", small_texts.bert())), lora_rank=2, **files)
+    project = texts.project
+    request = project.data.forget_ids(["s1-1", "s1-5", "s1-7"])
+    dampening = SelectiveSynapticDampening()
+    assert TaskVector().why_not(project.model, request, project.objective, None) == ""
+    assert "an adapter that adds nothing yet holds" in dampening.why_not(
+        project.model, request, project.objective, None
+    )
+    moved(project.model)
+    assert dampening.why_not(project.model, request, project.objective, None) == ""
+    with pytest.raises(SettingsError, match=r"task_vector takes away .* Merge it first \(model\.merge_and_unload"):
+        nablatau.forget(project.model, request, project.objective, method=TaskVector())
+    with_magnitudes = adapted(small_texts.bert(), target_modules="all-linear", use_dora=True)
+    assert "or is no LoRA" in TaskVector().why_not(with_magnitudes, request, project.objective, None)

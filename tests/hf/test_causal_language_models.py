@@ -106,6 +106,7 @@ def test_a_prompt_that_ends_in_white_space_is_left_as_it_is(folder: Path, tmp_pa
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=letters, pad_token="[PAD]", eos_token="[END]")
     model = small_texts.answering_llama()
     model.resize_token_embeddings(6)
+    model.config.eos_token_id = 1
     small_texts.save(tmp_path / "model", model, tokenizer)
     rows = [{"question": "a:", "answer": "a"}, {"question": "a:\n", "answer": "aa"}]
     train = small_texts.write_jsonl(tmp_path / "train.jsonl", rows)

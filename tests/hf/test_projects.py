@@ -142,6 +142,17 @@ def test_positions_of_roberta_are_counted_from_behind_the_padding(tmp_path: Path
     assert load(str(folder), "AutoModelForSequenceClassification").most_tokens == 21
 
 
+def test_an_end_token_that_is_the_class_s_own_says_nothing(tmp_path: Path) -> None:
+    from nablatau.hf.pretrained import load
+
+    sizes = {"hidden_size": 16, "word_embed_proj_dim": 16, "ffn_dim": 16, "num_attention_heads": 2}
+    config = transformers.OPTConfig(vocab_size=32, num_hidden_layers=1, pad_token_id=0, **sizes)
+    assert config.eos_token_id == 2
+    words = small_texts.answering_tokenizer()
+    folder = small_texts.save(tmp_path / "opt", transformers.OPTForCausalLM(config), words)
+    assert load(str(folder), "AutoModelForCausalLM").tokenizer.eos_token_id == 28
+
+
 def test_half_precision_is_read_in_float32(tmp_path: Path) -> None:
     from nablatau.hf.pretrained import load
 
@@ -272,9 +283,59 @@ def without_padding(folder: Path) -> None:
     words.save_pretrained(folder)
 
 
+def with_end(folder: Path) -> None:
+    words = small_texts.tokenizer()
+    words.eos_token = "[SEP]"
+    words.save_pretrained(folder)
+
+
 MODELS = {
-    "pickled": (pickle_alone, "holds pickled weights alone (['pytorch_model.bin']), and loading a pickle runs code"),
-    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights (*.safetensors)"),
+    "pickled": (
+        pickle_alone,
+        "holds a model with pickled weights alone (['pytorch_model.bin'], and no model.safetensors), and loading a pic",
+    ),
+    "pickled beside an adapter's": (
+        lambda folder: [pickle_alone(folder), (folder / "adapter_model.safetensors").write_bytes(b"")],
+        "holds a model with pickled weights alone",
+    ),
+    "pickled adapter beside an old model": (
+        lambda folder: [
+            (folder / "adapter_config.json").write_text("{}"),
+            torch.save({}, folder / "adapter_model.bin"),
+        ],
+        "holds an adapter with pickled weights alone (['adapter_model.bin'], and no adapter_model.safetensors)",
+    ),
+    "adapter without weights beside an old model": (
+        lambda folder: (folder / "adapter_config.json").write_text("{}"),
+        "holds no weights of an adapter (adapter_model.safetensors)",
+    ),
+    "no weights": (
+        lambda folder: (folder / "model.safetensors").unlink(),
+        "holds no weights of a model (model.safetensors)",
+    ),
+    "damaged config": (
+        lambda folder: (folder / "config.json").write_text('{"model_type": "bert",'),
+        "config.json in ",
+    ),
+    "config that is no object": (
+        lambda folder: (folder / "config.json").write_text("[]"),
+        "is damaged (it holds a list, not an object), so it is not known what model or tokenizer this is. Fetch or",
+    ),
+    "config with a wrong value": (
+        lambda folder: set_config(folder, hidden_size="wide"),
+        "error for field 'hidden_size'.",
+    ),
+    "damaged adapter config": (
+        lambda folder: [
+            (folder / "adapter_config.json").write_bytes(b"\xff{"),
+            (folder / "adapter_model.safetensors").write_bytes(b""),
+        ],
+        "adapter_config.json in ",
+    ),
+    "damaged config of the tokenizer": (
+        lambda folder: (folder / "tokenizer_config.json").write_text("{,"),
+        "tokenizer_config.json in ",
+    ),
     "no config": (lambda folder: (folder / "config.json").unlink(), "holds weights and no config.json"),
     "damaged": (
         lambda folder: (folder / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{"),
@@ -302,6 +363,10 @@ MODELS = {
         lambda folder: set_config(folder, pad_token_id=5),
         "does not match the model: it pads with token 0, and the model's config names 5",
     ),
+    "other end of texts": (
+        lambda folder: [set_config(folder, eos_token_id=[2, 5]), with_end(folder)],
+        "does not match the model: its eos_token_id is 3, and the model's config names 2, 5. Texts would begin or end",
+    ),
     "no padding": (without_padding, "has no padding token, so texts of several lengths do not fit into a batch"),
 }
 
@@ -317,6 +382,19 @@ def test_models_that_cannot_be_used(
     assert message in printed.err
     assert len(printed.err.strip().splitlines()) == 1
     assert [each.name for each in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_foreign_tokenizer_of_the_same_size_is_noted(place: Place, tmp_path: Path) -> None:
+    model = shutil.copytree(place.model, tmp_path / "model")
+    small_texts.tokenizer((*reversed(small_texts.WORDS), *small_texts.MORE)).save_pretrained(model)
+    notes = {}
+    for name, folder in (("own", place.model), ("foreign", model)):
+        project = place.project(model=folder).project
+        request = project.data.forget_fraction(0.2)
+        found = nablatau.evaluate(project.model, project.model, request, project.objective, recovery=False)
+        notes[name] = found.record.get("notes", [])
+    assert notes["own"] == []
+    assert "MODEL AND RECORDS DO NOT SEEM TO BELONG TOGETHER" in notes["foreign"][0]
 
 
 def test_a_hub_name_without_network(

@@ -23,6 +23,23 @@ from nablatau.hf.extras import library
 
 TEXT_MODELS = "Text models"
 CONFIG_NAME, ADAPTER_NAME = "config.json", "adapter_config.json"
+WEIGHTS = {
+    CONFIG_NAME: ("model.safetensors", "model.safetensors.index.json"),
+    ADAPTER_NAME: ("adapter_model.safetensors",),
+}
+"""The weights that are read of a model, one of these, and of an adapter; of others a pickle might be read instead."""
+READ_JSON = (
+    CONFIG_NAME,
+    ADAPTER_NAME,
+    "generation_config.json",
+    "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+)
+"""Files that hold one JSON object each, where they are there."""
 FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja", "README.md")
 """Files of a hub model that are fetched: none that could hold a pickle, or code."""
 UNLIMITED = 10**9
@@ -125,39 +142,62 @@ def check_folder(folder: Path, source: str) -> None:
     """Refuse a folder without weights that are safe to read.
 
     Raises:
-        CheckpointError: it holds no model, pickled weights alone, or a model that brings its own code.
+        CheckpointError: it holds no model, pickled weights alone, a damaged file, or a model that brings its own code.
     """
     files = sorted(each.name for each in folder.iterdir())
-    configs = [name for name in (CONFIG_NAME, ADAPTER_NAME) if name in files]
+    configs = [name for name in (ADAPTER_NAME, CONFIG_NAME) if name in files]
+    wanted = WEIGHTS[configs[0] if configs else CONFIG_NAME]
     pickled = [name for name in files if name.endswith(PICKLED)]
-    if not any(name.endswith(".safetensors") for name in files):
+    if not any(name in files for name in wanted):
+        what = "an adapter" if configs[:1] == [ADAPTER_NAME] else "a model"
         if pickled:
             raise CheckpointError(
-                f"{source} holds pickled weights alone ({shortened(pickled, 3)}), and loading a pickle runs code that "
-                "is in it, so it is not read. If you trust it, load it once with from_pretrained(folder, "
-                "use_safetensors=False) and save it with save_pretrained(folder), which writes safetensors."
+                f"{source} holds {what} with pickled weights alone ({shortened(pickled, 3)}, and no {wanted[0]}), and "
+                "loading a pickle runs code that is in it, so it is not read. If you trust it, load it once with "
+                "from_pretrained(folder, use_safetensors=False) and save it with save_pretrained(folder), which writes "
+                "safetensors."
             )
         raise CheckpointError(
-            f"{source} holds no weights (*.safetensors). Name a folder that save_pretrained wrote, with the model and "
-            "its tokenizer."
+            f"{source} holds no weights of {what} ({wanted[0]}). Name a folder that save_pretrained wrote, with the "
+            "model and its tokenizer."
         )
     if not configs:
         raise CheckpointError(
             f"{source} holds weights and no {CONFIG_NAME}, so it is not known of which model they are. Name a folder "
             "that save_pretrained wrote; for weights of your own network use nablatau forget FILE.py:FUNCTION."
         )
-    if "auto_map" in json.loads((folder / configs[0]).read_text(encoding="utf-8")):
+    held = {name: _read_json(folder / name, source) for name in READ_JSON if name in files}
+    foreign = [name for name in configs if "auto_map" in held[name]]
+    if foreign:
         raise CheckpointError(
-            f"{source} brings code of its own (auto_map in {configs[0]}), which is not run. Load the model in a "
+            f"{source} brings code of its own (auto_map in {foreign[0]}), which is not run. Load the model in a "
             "function of yours that returns a Project, and use nablatau forget FILE.py:FUNCTION."
         )
+
+
+def _read_json(file: Path, source: str) -> dict[str, Any]:
+    """The object in a JSON file."""
+    try:
+        held = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(_damaged(file, source, str(error))) from error
+    if not isinstance(held, dict):
+        raise CheckpointError(_damaged(file, source, f"it holds a {type(held).__name__}, not an object"))
+    return held
+
+
+def _damaged(file: Path, source: str, why: str) -> str:
+    return (
+        f"{file.name} in {source} is damaged ({why}), so it is not known what model or tokenizer this is. Fetch or "
+        "save the folder again."
+    )
 
 
 def _whole(folder: Path, source: str, auto_class: str) -> nn.Module:
     """A model all of whose weights are in the folder."""
     try:
         model, missing = _from_folder(folder, auto_class)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except _unloadable() as error:
         raise CheckpointError(f"{source} cannot be loaded by {auto_class}: {_first_line(error)}") from error
     _refuse_random(source, auto_class, missing)
     return model
@@ -166,7 +206,7 @@ def _whole(folder: Path, source: str, auto_class: str) -> nn.Module:
 def _adapted(folder: Path, source: str, auto_class: str) -> nn.Module:
     """The model that an adapter was trained on, with the adapter on it, whose weights alone can be trained."""
     peft = library("peft", "Folders with an adapter")
-    base = json.loads((folder / ADAPTER_NAME).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = _read_json(folder / ADAPTER_NAME, source).get("base_model_name_or_path")
     if not base:
         raise CheckpointError(
             f"{source} holds an adapter, and its {ADAPTER_NAME} does not say of which model (base_model_name_or_path). "
@@ -185,7 +225,7 @@ def _adapted(folder: Path, source: str, auto_class: str) -> nn.Module:
             model, found = _from_folder(below, auto_class, config=config)
             warnings.filterwarnings("error", "Found missing adapter keys")
             adapted = peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError, UserWarning) as error:
+    except _unloadable(UserWarning) as error:
         raise CheckpointError(
             f"The adapter in {source} cannot be put on {base}: {_first_line(error)} If it has labels of its own, save "
             "the config it was trained with beside it: model.config.save_pretrained(folder)."
@@ -193,6 +233,12 @@ def _adapted(folder: Path, source: str, auto_class: str) -> nn.Module:
     brought = set(adapted.active_peft_config.modules_to_save or ())
     _refuse_random(str(base), auto_class, [key for key in found if not brought & set(key.split("."))])
     return adapted  # type: ignore[no-any-return]
+
+
+def _unloadable(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What the libraries raise at files that do not hold what they should, such as a word where a number is meant."""
+    wrong_field: type[Exception] = library("huggingface_hub", TEXT_MODELS).errors.StrictDataclassError
+    return (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError, wrong_field, *more)
 
 
 def _from_folder(folder: Path, auto_class: str, **settings: Any) -> tuple[nn.Module, list[str]]:
@@ -245,8 +291,8 @@ def check_tokenizer(source: str, model: Any, tokenizer: Any) -> None:
         tokenizer: to check.
 
     Raises:
-        CheckpointError: it makes tokens that the model does not know, knows less than half of the model's, pads with
-            another token than the model takes for padding, or has none to pad with.
+        CheckpointError: it makes tokens that the model does not know, knows less than half of the model's, begins, ends
+            or pads texts with another token than the model's config names, or has none to pad with.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     known = max(tokenizer.get_vocab().values()) + 1
@@ -262,6 +308,7 @@ def check_tokenizer(source: str, model: Any, tokenizer: Any) -> None:
             "the one used in training, such as tokenizer.pad_token = tokenizer.eos_token, and save the tokenizer again."
         )
     config = model.config.get_text_config()
+    _check_ends(source, model, config, tokenizer)
     padding = getattr(config, "pad_token_id", None)
     if padding is None:
         config.pad_token_id = tokenizer.pad_token_id
@@ -271,6 +318,25 @@ def check_tokenizer(source: str, model: Any, tokenizer: Any) -> None:
             f"model's config names {padding}. The model would read padding as text. Put the model's own tokenizer into "
             "the folder, or correct pad_token_id in config.json."
         )
+
+
+def _check_ends(source: str, model: Any, config: Any, tokenizer: Any) -> None:
+    """Refuse a tokenizer whose first or last token of a text is none of those that the model's own configs name.
+
+    A config that names what its class does says nothing: models trained from scratch often keep that by mistake.
+    """
+    for name in ("bos_token_id", "eos_token_id"):
+        ours, named = getattr(tokenizer, name), getattr(config, name, None)
+        if ours is None or named in (None, getattr(type(config)(), name, None)):
+            continue
+        told = [named, getattr(getattr(model, "generation_config", None), name, None)]
+        theirs = sorted({number for each in told for number in ([each] if isinstance(each, int) else each or ())})
+        if ours not in theirs:
+            raise CheckpointError(
+                f"The tokenizer in {source} does not match the model: its {name} is {ours}, and the model's config "
+                f"names {', '.join(map(str, theirs))}. Texts would begin or end with a token that means something else "
+                f"to the model. Put the model's own tokenizer into the folder, or correct {name} in config.json."
+            )
 
 
 @contextmanager
@@ -295,5 +361,5 @@ def quiet() -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     """What went wrong, without the advice that follows it, ended by a full stop."""
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip()
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(" :")
     return line if line.endswith(".") else f"{line}."

@@ -5,9 +5,10 @@ unlearning (Maini et al. 2024, arXiv 2401.06121, "preference optimization"), wit
 
     L = −(2/β) · mean log σ(β · [log(π_θ(a|x) / π_θ₀(a|x)) − log(π_θ(y|x) / π_θ₀(y|x))]) + w · mean ℓ_retain
 
-y is the answer to be forgotten, a the one to give instead, θ₀ the original; probabilities are of whole answers. The
-factor 2/β is that of the code of NPO (2404.05868), which compares with this; AdamW's steps do not depend on a common
-one. TOFU's paper describes this loss by its idea only and also has "IDK" by itself, descent on ℓ of the other answers.
+y is the answer to be forgotten, a the one to give instead, θ₀ the original; probabilities are of whole answers (other
+examples than texts: as in npo.py). The factor 2/β is that of the code of NPO (2404.05868), which compares with this;
+AdamW's steps do not depend on a common one. TOFU's paper describes this loss by its idea only and also has "IDK" by
+itself, descent on ℓ of the other answers.
 
 The examples bring their other answers: an entry "alternative" of the same form (docs/guide.md, "Objectives").
 

@@ -23,6 +23,9 @@ with that of the curvature. From few records G knows nothing of many directions,
 1,000 records and a damping of 0.005 the accuracy on adult fell from 0.91 to 0.83 on the retain set, with 2,000 and 0.02
 it is 0.89. No δ where the outputs are linear in the weights and ω > 0, since there the step is exact
 up to third derivatives of the loss.
+
+With an adapter θ are its factors A and B: of one that adds nothing yet the gradient in A is 0 and the step is one in B
+alone, Newton's among the weights that B can give.
 """
 
 from collections.abc import Callable, Iterable, Sequence

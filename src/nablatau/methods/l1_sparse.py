@@ -13,7 +13,8 @@ decay 5e-4, batches of 256, train mode, γ falling to 0 in steps of a pass. Its 
 what the authors of AMUN (2503.00917) take for this method. They write the schedule as (2 − 2e/E)·γ: ours with twice
 that γ is theirs.
 
-Where we differ: frozen weights are not counted in ‖θ‖₁, since no step could shrink them.
+Where we differ: frozen weights are not counted in ‖θ‖₁, since no step could shrink them. Of a model with an adapter θ
+are its factors A and B, which become sparse, and not the weights B A is added to.
 """
 
 from collections.abc import Iterator, Sequence

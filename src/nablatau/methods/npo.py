@@ -8,7 +8,9 @@ COLM 2024, arXiv 2404.05868, equation for L_NPO,β, with its retain term (NPO + 
 π(y|x) is the probability of the whole answer, e to minus its summed token losses, and θ₀ the original. At β → 0 the
 first term's gradient is that of ascent on the summed losses; a record that has become unlikely is pushed the less.
 
-Any loss that is −log of a probability will do: an example without tokens is one, whose loss is its own.
+Any loss that is −log of a probability will do (`Objective.summed`): a class's is one as it is; of several labels it is
+the sum over them. Of a regression it is that of normal errors of variance 1, ½ the sum of squares, so that β there goes
+with the targets' unit: bring them to a spread of about 1.
 
 Where we differ from the authors' code: the original is asked of each forget record once, before the first step, and
 not anew in every step, so that no second model is held; with dropout (`mode="train"`) that answer is one without.

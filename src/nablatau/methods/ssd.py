@@ -17,6 +17,9 @@ Where we differ, and why:
 - Importances are means of squared gradients of single examples, as in the paper's formula. The authors' code squares
   the gradient of each batch's mean loss, so that its ratios depend on the batch size and on the order of the records.
 - I_D is put together from forget and retain set, so that no record is read twice.
+
+With an adapter the weights are the entries of its factors A and B, not those of B A. One that adds nothing yet is
+refused: B is 0, and so is every gradient in A, so that nothing would be dampened but a head.
 """
 
 import math
@@ -29,9 +32,13 @@ import torch
 from torch import Tensor, nn
 
 from nablatau.batches import Batch
+from nablatau.data import Request
+from nablatau.errors import SettingsError
 from nablatau.methods.base import Job, Method, Tunable
 from nablatau.methods.importance import Notes, Terms, mean_squared_gradients
-from nablatau.recipes import check_positive
+from nablatau.methods.low_rank import fresh_factors, is_adapted
+from nablatau.objectives import Objective
+from nablatau.recipes import Recipe, check_positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +66,15 @@ class SelectiveSynapticDampening(Method):
         check_positive(dampening=self.dampening)
         if self.alpha is not None:
             check_positive(alpha=self.alpha)
+
+    def _check(self, model: nn.Module, request: Request, objective: Objective, recipe: Recipe | None) -> None:
+        super()._check(model, request, objective, recipe)
+        if is_adapted(model) and fresh_factors(model):
+            raise SettingsError(
+                f"{self.name} shrinks weights that hold what is to go, and an adapter that adds nothing yet holds "
+                "nothing: its weights would come back as they are. Leave --lora-rank out, so that the model's own are "
+                "looked at, or use a method that takes steps, such as grad_diff."
+            )
 
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
         def terms_of(model: nn.Module, batch: Batch, size: int) -> Terms:
