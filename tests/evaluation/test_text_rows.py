@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 
 from nablatau.evaluation.beside_reference import reference_rows
+from nablatau.evaluation.membership_rows import membership_rows
 from nablatau.evaluation.rows import Row
 from nablatau.evaluation.task_rows import task_rows
 from nablatau.evidence import Evidence
@@ -15,6 +16,7 @@ from synthetic import REMEMBERED, Shifts, eases, evidence
 RETRAINED: Shifts = {**REMEMBERED, "retrained": {"retain": 1.0}}
 LEAKS: Shifts = {**RETRAINED, "unlearned": {"retain": 1.0, "forget": 0.5}}
 DIFFERENCE = "AUC by reference difference, forgotten against unseen"
+ZLIB = "AUC by zlib ratio, forgotten against unseen"
 
 
 def texts(shifts: Shifts = RETRAINED, *, seed: int = 0, tilt: float = 0.0) -> Evidence:
@@ -30,7 +32,7 @@ def texts(shifts: Shifts = RETRAINED, *, seed: int = 0, tilt: float = 0.0) -> Ev
 
 
 def rows_of(found: Evidence) -> dict[str, Row]:
-    return {row.name: row for row in [*task_rows(found), *reference_rows(found)]}
+    return {row.name: row for row in [*task_rows(found), *membership_rows(found), *reference_rows(found)]}
 
 
 def naive_auc(forget: npt.NDArray[np.float64], unseen: npt.NDArray[np.float64]) -> float:
@@ -79,7 +81,28 @@ def test_a_perfect_unlearning_has_a_reference_difference_of_one_half(tilt: float
         assert np.mean([low <= value <= high for value in values]) > 0.85
 
 
+def test_the_zlib_ratio_against_a_naive_one() -> None:
+    found, generator = texts(LEAKS), np.random.default_rng(5)
+    places = np.arange(0, 120, 3)
+    sizes = {split: generator.integers(20, 200, size) for split, size in (("forget", 80), ("unseen", 120))}
+    arrays = {f"compressed_sizes_{split}": each for split, each in sizes.items()}
+    row = rows_of(replace(found, arrays=arrays, comparable=places))[ZLIB]
+    for model, value in row.values.items():
+        forget, unseen = (-found.scores[model][split]["loss"] / sizes[split] for split in ("forget", "unseen"))
+        assert value is not None
+        assert value.value == pytest.approx(naive_auc(forget, unseen[places]))
+        assert (value.n, value.m) == (80, 40)
+    assert row.null.value == 0.5
+
+
+def test_without_compressed_sizes_the_zlib_ratio_says_what_it_needs() -> None:
+    row = rows_of(texts())[ZLIB]
+    assert set(row.values.values()) == {None}
+    assert "needs data sets with an attribute compressed_sizes" in row.note
+
+
 def test_other_kinds_have_no_such_rows() -> None:
     rows = rows_of(replace(texts(), kind="loss"))
     assert DIFFERENCE not in rows
+    assert ZLIB not in rows
     assert not any("memorisation" in name for name in rows)
