@@ -54,6 +54,14 @@ def test_tofu_against_its_formulas(mean: str) -> None:
     assert found.forget["truth ratio"].value == pytest.approx(nearness)
 
 
+def test_the_mean_is_that_of_the_published_forget_quality_unless_named_and_the_scores_name_it() -> None:
+    assert tofu() == tofu(mean="geometric")
+    assert tofu().mean == "geometric"
+    other = tofu(mean="arithmetic")
+    assert other.mean == "arithmetic"
+    assert other.forget["truth ratio"] != tofu().forget["truth ratio"]
+
+
 def test_scores_from_files_are_those_of_the_records(tmp_path: Any) -> None:
     files = {name: write_answers(tmp_path / f"{name}.jsonl", scores) for name, scores in SETS.items()}
     assert tofu(**{name: read_answers(file) for name, file in files.items()}) == tofu()

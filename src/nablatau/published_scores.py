@@ -41,6 +41,7 @@ class TofuScores:
 
     Attributes:
         forget_quality: test that its truth ratios on the forget set are the retrained model's.
+        mean: over a question's wrong answers, of which all truth ratios, forget quality and utility are made.
         stemmed: whether ROUGE-L is of stemmed words, as TOFU's.
         model_utility: harmonic mean of the nine parts.
         parts: the nine, by name, such as "probability, retain": means with Student's interval.
@@ -48,6 +49,7 @@ class TofuScores:
             neither end is good, the retrained model's value is.
     """
 
+    mean: Mean
     stemmed: bool
     forget_quality: ForgetQuality
     model_utility: Interval
@@ -62,7 +64,7 @@ def tofu_scores(
     retain: Sequence[AnswerScores],
     real_authors: Sequence[AnswerScores],
     world_facts: Sequence[AnswerScores],
-    mean: Mean = "arithmetic",
+    mean: Mean = "geometric",
     stem: Stem | None = None,
 ) -> TofuScores:
     """TOFU's scores from what a model says of the four sets of questions, and a retrained one of the forget set.
@@ -71,7 +73,7 @@ def tofu_scores(
         forget, retain: with paraphrased and wrong answers, and generated texts.
         reference_forget: of the retrained model, on the same questions.
         real_authors, world_facts: with wrong answers and generated texts; each question is one of several choices.
-        mean: over a question's wrong answers; see metrics/answers.py.
+        mean: over a question's wrong answers; that of TOFU's forget quality unless given, see metrics/answers.py.
         stem: of a word, such as `nltk.PorterStemmer().stem`, with which TOFU's ROUGE is made; words stay as they are
             unless given, and ROUGE then lies lower than TOFU's.
 
@@ -98,6 +100,7 @@ def tofu_scores(
     columns = ("probability", "ROUGE-L recall", "truth ratio")
     means = {name: dict(zip(columns, map(mean_interval, values.T), strict=True)) for name, values in sets.items()}
     return TofuScores(
+        mean=mean,
         stemmed=stem is not None,
         forget_quality=forget_quality(ratios_of(forget, mean=mean), ratios_of(reference_forget, mean=mean)),
         model_utility=model_utility([sets[name] for name in ("retain", "real_authors", "world_facts")]),
@@ -111,7 +114,7 @@ def tofu_scores(
     )
 
 
-def ratios_of(scores: Sequence[AnswerScores], *, mean: Mean = "arithmetic") -> FloatArray:
+def ratios_of(scores: Sequence[AnswerScores], *, mean: Mean = "geometric") -> FloatArray:
     """The truth ratio of each question (N,); where there is no answer in other words, the answer itself counts.
 
     Args:
