@@ -29,7 +29,7 @@ def test_lines_hold_what_follows_from_the_rest(tmp_path: Path) -> None:
     line = json.loads(write_answers(tmp_path / "a.jsonl", [one]).read_text(encoding="utf-8"))
     assert line["loss"] == pytest.approx(np.mean(one.token_losses))
     assert line["probability"] == pytest.approx(np.exp(-line["loss"]))
-    assert line["truth_ratio"] == pytest.approx(np.mean(np.exp(-np.array(one.wrong_losses))) / np.exp(-one.right_loss))
+    assert line["truth_ratio"] == pytest.approx(np.exp(one.right_loss - np.mean(one.wrong_losses)))
     assert line["exact_memorisation"] == np.mean(one.right_tokens)
     assert line["zlib_ratio"] == pytest.approx(-line["loss"] / line["compressed_size"])
     assert 0 < line["rouge_l_f"] <= 1

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from nablatau import Objective, TrainingData
 from nablatau.errors import EvidenceError
 from nablatau.evaluation import judge, summarise
-from nablatau.evidence import Cost, Evidence, check_arrays
+from nablatau.evidence import Cost, Evidence, check_arrays, collect
+from nablatau.prompts import Answered
 from nablatau.scoring import Scores
+from small import small_transformer
 from synthetic import REMEMBERED, Array, eases, evidence
 
 
@@ -119,3 +122,10 @@ def test_a_bad_logit_is_named_once_however_many_there_are() -> None:
     logits[2] = np.nan
     with pytest.raises(EvidenceError, match=r"logits is not finite for 1 records \(c\)"):
         check_arrays("original, test set", {"logits": logits}, ["a", "b", "c", "d"])
+
+
+def test_compressed_sizes_of_other_records_are_refused() -> None:
+    short, whole = (Answered([[1]] * 20, [[2, 3]] * 20, compressed_sizes=np.full(size, 9)) for size in (19, 20))
+    request = TrainingData(short, whole, check_content=False).forget_ids([0, 1])
+    with pytest.raises(EvidenceError, match=r"forget set has 19 entries for 20 records.*sizes of other texts"):
+        collect({"original": small_transformer()}, request, Objective.causal_lm())

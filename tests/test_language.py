@@ -54,6 +54,9 @@ def test_forget_and_evaluate(request_and_model: tuple[Request, torch.nn.Module],
     assert before.low < before.value < 2 < after.low < after.value < after.high
     assert rows["Extraction strength, forget set"]["original"].value > 0.5  # type: ignore[union-attr]
     assert rows["Exact memorisation, forget set"]["unlearned"].value < 0.3  # type: ignore[union-attr]
+    retained = rows["Exact memorisation, retain set"]
+    assert retained["unlearned"].value > 0.8 > rows["Exact memorisation, unseen set"]["unlearned"].value  # type: ignore[union-attr]
+    assert rows["AUC by reference difference, forgotten against unseen"]["original"].low > 0.9  # type: ignore[union-attr]
     for name in (AUC_NAME, *(f"AUC by {each} 20 %, forgotten against unseen" for each in ("Min-K", "Min-K++"))):
         assert rows[name]["original"].value > 0.9  # type: ignore[union-attr]
         assert 0.5 in rows[name]["unlearned"]  # type: ignore[operator]

@@ -8,7 +8,7 @@ from scipy.stats import hmean, ks_2samp
 
 from nablatau.answers import AnswerScores, min_k_scores, read_answers, write_answers
 from nablatau.errors import EvidenceError
-from nablatau.metrics import privacy_leak
+from nablatau.metrics import privacy_leak, rouge_l
 from nablatau.published_scores import muse_scores, tofu_log, tofu_scores
 from small_answers import answer
 
@@ -33,7 +33,7 @@ def naive_parts(log: dict[str, Any], choices: bool, geometric: bool) -> tuple[fl
         p = np.array([one / (one + each.sum()) for one, each in zip(p, wrong, strict=True)])
     means = [np.exp(np.log(each).mean()) if geometric else each.mean() for each in wrong]
     ratios = np.array(means) / np.exp(-np.array(columns["avg_paraphrased_loss"]))
-    return p.mean(), np.mean(columns["rougeL_recall"]), np.maximum(0, 1 - ratios).mean(), ratios
+    return p.mean(), np.mean(columns["rougeL_recall_unstemmed"]), np.maximum(0, 1 - ratios).mean(), ratios
 
 
 @pytest.mark.parametrize("mean", ["arithmetic", "geometric"])
@@ -54,6 +54,14 @@ def test_tofu_against_its_formulas(mean: str) -> None:
     assert found.forget["truth ratio"].value == pytest.approx(nearness)
 
 
+def test_the_mean_is_that_of_the_published_forget_quality_unless_named_and_the_scores_name_it() -> None:
+    assert tofu() == tofu(mean="geometric")
+    assert tofu().mean == "geometric"
+    other = tofu(mean="arithmetic")
+    assert other.mean == "arithmetic"
+    assert other.forget["truth ratio"] != tofu().forget["truth ratio"]
+
+
 def test_scores_from_files_are_those_of_the_records(tmp_path: Any) -> None:
     files = {name: write_answers(tmp_path / f"{name}.jsonl", scores) for name, scores in SETS.items()}
     assert tofu(**{name: read_answers(file) for name, file in files.items()}) == tofu()
@@ -68,6 +76,27 @@ def test_a_model_beside_itself_is_forgotten_perfectly_and_a_small_test_says_what
 def test_a_model_that_never_tells_a_word_has_no_utility() -> None:
     silent = [answer(200 + i, generated="") for i in range(30)]
     assert tofu(retain=silent).model_utility.value == 0
+
+
+def one_for_all(word: str) -> str:
+    return "word"
+
+
+def test_the_recall_has_tofus_name_only_where_words_were_stemmed() -> None:
+    plain, stemmed = tofu_log(SETS["forget"]), tofu_log(SETS["forget"], stem=one_for_all)
+    assert "rougeL_recall" not in plain
+    assert "rougeL_recall_unstemmed" not in stemmed
+    assert list(plain["rougeL_recall_unstemmed"].values()) == [
+        each.derived["rouge_l_recall"] for each in SETS["forget"]
+    ]
+    expected = [rouge_l(str(each.generated), each.answer, stem=one_for_all).recall for each in SETS["forget"]]
+    assert list(stemmed["rougeL_recall"].values()) == expected
+    scores, told = tofu(stem=one_for_all), tofu()
+    assert scores.forget["ROUGE-L recall"].value == pytest.approx(np.mean(expected))
+    assert told.forget["ROUGE-L recall"].value < np.mean(expected)
+    assert (scores.stemmed, told.stemmed) == (True, False)
+    with pytest.raises(EvidenceError, match="scores: 1 questions have no generated text"):
+        tofu_log([answer(1, generated=None)])
 
 
 def texts(first: int, size: int) -> list[AnswerScores]:

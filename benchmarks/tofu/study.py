@@ -5,7 +5,8 @@
 
 A seed trains its own original and two models on the retained authors alone: "reference", which the scores compare with,
 and "retrained", which is scored as though it had been unlearned. Weights, what each model says of each question, and
-its scores are kept in RUNS, a folder a seed; what is there is not made again.
+its scores are kept in RUNS, a folder a seed; what is there is not made again, but for the scores that follow from what
+a model said, which cost seconds and are made by the definitions of the day.
 
 Unseen questions are the evaluation's half of the held-out authors and the test set: no method saw either. Settings are
 the methods' own, but for the rate of grad_diff and npo: theirs, 1e-5, is for billions of weights and moves these hardly
@@ -38,6 +39,7 @@ from nablatau.methods import find_preset
 from nablatau.methods.grad_diff import GradDiff
 from nablatau.methods.npo import Npo
 from nablatau.metrics import model_utility, truth_ratio_utilities
+from nablatau.metrics.answers import Mean
 from nablatau.published_scores import ratios_of, tofu_scores
 from nablatau.recovery import Relearning, recover_by_rounding, relearn
 from nablatau.statistics import Interval, auc_delong, mean_interval
@@ -54,13 +56,16 @@ METHODS = {
 CANDIDATES = ("original", "retrained", *METHODS)
 RELEARN_STEPS = (0, 1, 2, 4, 8, 16, 32)
 NEW_TOKENS = 128
+SCORES_FILE = "scores.json"
+MEAN: Mean = "geometric"
+"""Over a question's wrong answers, in all that is made of truth ratios."""
 SETS = ("forget", "retain", "real_authors", "world_facts", "unseen")
 SCORES = {
     "forget_quality": "forget quality: KS distance, p",
     "retained_utility": "utility on the retained set",
     "model_utility": "model utility, real authors and world facts too",
     "truth_ratio": "forget truth ratio",
-    "rouge": "forget ROUGE-L recall",
+    "rouge": "forget ROUGE-L recall, not stemmed",
     "exact_memorisation": "exact memorisation",
     "extraction_strength": "extraction strength",
     "min_k_plus_plus": "Min-K++ AUC, forgotten against unseen",
@@ -120,15 +125,13 @@ class Seed:
 
     def answers(self, name: str) -> dict[str, list[AnswerScores]]:
         """What a model says of every set of questions."""
-        found = {}
         for part, questions in self.questions.items():
             file = self.folder / f"{name}-{part}.jsonl"
             if not file.exists():
                 new = NEW_TOKENS if part != "unseen" else 0
                 said = language_scores(self.model(name), _as_pretrained(), questions, most_new_tokens=new)
                 write_answers(file, said)
-            found[part] = read_answers(file)
-        return found
+        return answers_in(self.folder, name)
 
     @property
     def questions(self) -> dict[str, list[Question]]:
@@ -152,9 +155,11 @@ class Seed:
 
     def scores(self) -> dict[str, dict[str, Any]]:
         """Every candidate's scores."""
-        file = self.folder / "scores.json"
-        if file.exists():
-            return json.loads(file.read_text())  # type: ignore[no-any-return]
+        if not (self.folder / SCORES_FILE).exists():
+            self._write_scores()
+        return scores_in(self.folder)
+
+    def _write_scores(self) -> None:
         reference = self.answers("reference")
         found = {name: scores_of(self.answers(name), reference) for name in CANDIDATES}
         again = relearn(
@@ -168,12 +173,26 @@ class Seed:
         for name in CANDIDATES:
             found[name]["relearning"] = _relearn_index(again, name)
             found[name]["int4_gain"] = contrasts(self._rounded(name), rounded)[0].gain
-        listed = {name: {score: _listed(value) for score, value in held.items()} for name, held in found.items()}
-        file.write_text(json.dumps(listed, indent=1))
-        return listed
+        listed = {name: _listed_all(held) for name, held in found.items()}
+        text = json.dumps({"truth_ratio_mean": MEAN, **listed}, indent=1)
+        (self.folder / SCORES_FILE).write_text(text)
 
     def _rounded(self, name: str) -> Any:
         return recover_by_rounding(self.model(name), self.request, self.project.objective, bits=(4,))
+
+
+def answers_in(folder: Path, name: str) -> dict[str, list[AnswerScores]]:
+    """What a model said of every set of questions, from the files in a seed's folder."""
+    return {part: read_answers(folder / f"{name}-{part}.jsonl") for part in SETS}
+
+
+def scores_in(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every candidate's scores from a seed's folder: those that took training as kept, the others from the answers.
+
+    So a folder that was filled before a definition changed gives a table of one definition.
+    """
+    kept, reference = json.loads((folder / SCORES_FILE).read_text()), answers_in(folder, "reference")
+    return {name: kept[name] | _listed_all(scores_of(answers_in(folder, name), reference)) for name in CANDIDATES}
 
 
 def scores_of(
@@ -186,7 +205,7 @@ def scores_of(
         reference: the same of the model that never saw the forgotten authors.
     """
     published = tofu_scores(
-        reference_forget=reference["forget"], **{name: said[name] for name in SETS if name != "unseen"}
+        reference_forget=reference["forget"], mean=MEAN, **{name: said[name] for name in SETS if name != "unseen"}
     )
     test, known = published.forget_quality.test, min_k_plus_plus_scores
     return {
@@ -208,7 +227,7 @@ def _retained(said: Sequence[AnswerScores]) -> npt.NDArray[np.float64]:
     A model that was trained from scratch knows nothing of the other two thirds, and their harmonic mean is near 0.
     """
     columns = [[each.derived[name] for each in said] for name in ("probability", "rouge_l_recall")]
-    return np.column_stack([*columns, truth_ratio_utilities(ratios_of(said))])
+    return np.column_stack([*columns, truth_ratio_utilities(ratios_of(said, mean=MEAN))])
 
 
 def _relearn_index(again: Relearning, name: str) -> Interval | None:
@@ -223,6 +242,10 @@ def _relearn_index(again: Relearning, name: str) -> Interval | None:
 
 def _mean_of(said: Sequence[AnswerScores], name: str) -> Interval:
     return mean_interval([each.derived[name] for each in said])
+
+
+def _listed_all(scores: Mapping[str, Any]) -> dict[str, list[float] | None]:
+    return {name: _listed(value) for name, value in scores.items()}
 
 
 def _listed(value: Any) -> list[float] | None:
@@ -271,7 +294,7 @@ def checks(found: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, bool
 
 def table(seeds: Sequence[Mapping[str, Mapping[str, Sequence[float]]]]) -> str:
     """The scores as Markdown: a row a score, a column a model, in a cell one value with its interval a seed."""
-    lines = ["| |" + "|".join(CANDIDATES) + "|", "|---|" + "---|" * len(CANDIDATES)]
+    lines = [f"| truth ratios by the {MEAN} mean |" + "|".join(CANDIDATES) + "|", "|---|" + "---|" * len(CANDIDATES)]
     for score, title in SCORES.items():
         cells = [" · ".join(_cell(score, found[name][score]) for found in seeds) for name in CANDIDATES]
         lines.append(f"| {title} |" + "|".join(cells) + "|")
@@ -299,7 +322,7 @@ def main() -> None:
     if not given.table:
         for number in range(given.seeds):
             Seed(given.runs / f"seed-{number}", given.task, given.request, number).scores()
-    print(table([json.loads(file.read_text()) for file in sorted(given.runs.glob("seed-*/scores.json"))]))
+    print(table([scores_in(file.parent) for file in sorted(given.runs.glob(f"seed-*/{SCORES_FILE}"))]))
 
 
 if __name__ == "__main__":

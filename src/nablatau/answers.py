@@ -86,7 +86,8 @@ class AnswerScores:
 
     @cached_property
     def derived(self) -> dict[str, Any]:
-        """What follows from the rest, as it is written beside it."""
+        """What follows from the rest, as it is written beside it; "truth_ratio" with the geometric mean, as in TOFU's
+        logs, and ROUGE of words that are not stemmed."""
         told = None if self.generated is None else rouge_l(self.generated, self.answer)
         size = compressed_sizes([self.answer])
         return {

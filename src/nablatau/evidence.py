@@ -60,7 +60,8 @@ class Evidence:
             those of its classes (none where their classes are not known).
         scores: by model ("original", "unlearned", "retrained") and split ("retain", "forget", "unseen", "test").
         costs: by model, where known.
-        arrays: further arrays by name: of copies in the retain set, the recovery checks, the shadow pipelines.
+        arrays: further arrays by name: of copies in the retain set, compressed sizes of texts, the recovery checks, the
+            shadow pipelines.
     """
 
     kind: Kind
@@ -166,7 +167,8 @@ def collect(
         runtime: device, precision and batch size.
 
     Raises:
-        EvidenceError: the request has no records kept for evaluation, or a loss is not finite.
+        EvidenceError: the request has no records kept for evaluation, a loss is not finite, or compressed sizes that
+            are not of the records.
     """
     if request.evaluation_set is None or not len(request.evaluation_set):
         raise EvidenceError(
@@ -176,6 +178,7 @@ def collect(
     splits = {"retain": request.retain_set, "forget": request.forget_set, "unseen": request.evaluation_set}
     if test_set is not None:
         splits["test"] = Records.all_of(test_set)
+    sizes = _sizes_of_texts(request.forget_set, request.evaluation_set)
     scores = {
         name: {split: score(model, records, objective, runtime) for split, records in splits.items()}
         for name, model in models.items()
@@ -187,7 +190,7 @@ def collect(
         comparable=np.zeros(0, np.int64) if request.comparable is None else request.comparable,
         scores=scores,
         costs=costs or {},
-        arrays=_known_of_records(request),
+        arrays=_known_of_records(request) | sizes,
     )
 
 
@@ -196,6 +199,23 @@ def _known_of_records(request: Request) -> dict[str, Array]:
     checked = request.description.get("content_checked", False)
     exact = {"preflight_exact": np.array(len(request.duplicate_ids))} if checked else {}
     return exact | near_copies(request)
+
+
+def _sizes_of_texts(forget_set: Records, unseen_set: Records) -> dict[str, Array]:
+    """In bytes, as zlib compresses them, where both data sets tell by an attribute `compressed_sizes`."""
+    named = {"forget": forget_set, "unseen": unseen_set}
+    known = {split: getattr(records.dataset, "compressed_sizes", None) for split, records in named.items()}
+    told = {split: np.asarray(sizes) for split, sizes in known.items() if sizes is not None}
+    if len(told) < len(named):
+        return {}
+    for split, sizes in told.items():
+        if len(sizes) != len(named[split].dataset):
+            raise EvidenceError(
+                f"compressed_sizes of the data set with the {split} set has {len(sizes)} entries for "
+                f"{len(named[split].dataset)} records, so the zlib attack would take sizes of other texts. Give one "
+                "number of bytes a record, in the order of the data set."
+            )
+    return {f"compressed_sizes_{split}": told[split][named[split].positions] for split in named}
 
 
 def check_arrays(place: str, arrays: dict[str, Array], ids: list[Any]) -> None:

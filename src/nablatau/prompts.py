@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from nablatau.batches import ALTERNATIVE, IGNORED
+from nablatau.statistics.checks import IntArray
 
 
 class Rows:
@@ -44,6 +45,8 @@ class Answered:
         answers: N lists of tokens, with the one that ends a text.
         most_tokens: what follows them is left out, of the answer first; None to keep all.
         alternatives: N lists of tokens, answers to give instead, which lie under "alternative" in each example.
+        compressed_sizes: N, in bytes, of the answers' texts as zlib compresses them (attacks/zlib_ratio.py). They are
+            kept for the evaluation, and stand in no example.
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class Answered:
         *,
         most_tokens: int | None = None,
         alternatives: Sequence[Sequence[int]] | None = None,
+        compressed_sizes: IntArray | None = None,
     ) -> None:
+        self.compressed_sizes = compressed_sizes
         self._prompt_lengths = [len(prompt) for prompt in prompts]
         self._texts = _joined(prompts, answers, most_tokens)
         self._others = None if alternatives is None else _joined(prompts, alternatives, most_tokens)

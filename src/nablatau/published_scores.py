@@ -22,11 +22,13 @@ from nablatau.metrics import (
     forget_quality,
     model_utility,
     privacy_leak,
+    rouge_l,
     truth_ratio_nearness,
     truth_ratio_utilities,
     truth_ratios,
 )
 from nablatau.metrics.answers import Mean
+from nablatau.metrics.rouge import Stem
 from nablatau.statistics import Interval, mean_interval
 from nablatau.statistics.checks import FloatArray
 
@@ -39,12 +41,16 @@ class TofuScores:
 
     Attributes:
         forget_quality: test that its truth ratios on the forget set are the retrained model's.
+        mean: over a question's wrong answers, of which all truth ratios, forget quality and utility are made.
+        stemmed: whether ROUGE-L is of stemmed words, as TOFU's.
         model_utility: harmonic mean of the nine parts.
         parts: the nine, by name, such as "probability, retain": means with Student's interval.
         forget: the same three on the forget set, as published tables have them ("truth ratio": its nearness to 1);
             neither end is good, the retrained model's value is.
     """
 
+    mean: Mean
+    stemmed: bool
     forget_quality: ForgetQuality
     model_utility: Interval
     parts: dict[str, Interval]
@@ -58,7 +64,8 @@ def tofu_scores(
     retain: Sequence[AnswerScores],
     real_authors: Sequence[AnswerScores],
     world_facts: Sequence[AnswerScores],
-    mean: Mean = "arithmetic",
+    mean: Mean = "geometric",
+    stem: Stem | None = None,
 ) -> TofuScores:
     """TOFU's scores from what a model says of the four sets of questions, and a retrained one of the forget set.
 
@@ -66,7 +73,9 @@ def tofu_scores(
         forget, retain: with paraphrased and wrong answers, and generated texts.
         reference_forget: of the retrained model, on the same questions.
         real_authors, world_facts: with wrong answers and generated texts; each question is one of several choices.
-        mean: over a question's wrong answers, see metrics/answers.py.
+        mean: over a question's wrong answers; that of TOFU's forget quality unless given, see metrics/answers.py.
+        stem: of a word, such as `nltk.PorterStemmer().stem`, with which TOFU's ROUGE is made; words stay as they are
+            unless given, and ROUGE then lies lower than TOFU's.
 
     Raises:
         EvidenceError: questions without wrong answers, or without a generated text; other questions of the reference;
@@ -82,7 +91,7 @@ def tofu_scores(
         name: np.column_stack(
             [
                 _choices(scores) if name in ("real_authors", "world_facts") else _probabilities(scores),
-                _recalls(scores),
+                _recalls(scores, stem),
                 (truth_ratio_nearness if name == "forget" else truth_ratio_utilities)(ratios_of(scores, mean=mean)),
             ]
         )
@@ -91,6 +100,8 @@ def tofu_scores(
     columns = ("probability", "ROUGE-L recall", "truth ratio")
     means = {name: dict(zip(columns, map(mean_interval, values.T), strict=True)) for name, values in sets.items()}
     return TofuScores(
+        mean=mean,
+        stemmed=stem is not None,
         forget_quality=forget_quality(ratios_of(forget, mean=mean), ratios_of(reference_forget, mean=mean)),
         model_utility=model_utility([sets[name] for name in ("retain", "real_authors", "world_facts")]),
         parts={
@@ -103,7 +114,7 @@ def tofu_scores(
     )
 
 
-def ratios_of(scores: Sequence[AnswerScores], *, mean: Mean = "arithmetic") -> FloatArray:
+def ratios_of(scores: Sequence[AnswerScores], *, mean: Mean = "geometric") -> FloatArray:
     """The truth ratio of each question (N,); where there is no answer in other words, the answer itself counts.
 
     Args:
@@ -130,8 +141,8 @@ def _choices(scores: Sequence[AnswerScores]) -> FloatArray:
     return choice_probabilities([each.loss for each in scores], [each.wrong_losses for each in scores])
 
 
-def _recalls(scores: Sequence[AnswerScores]) -> FloatArray:
-    return np.array([each.derived["rouge_l_recall"] for each in scores])
+def _recalls(scores: Sequence[AnswerScores], stem: Stem | None) -> FloatArray:
+    return np.array([rouge_l(str(each.generated), each.answer, stem=stem).recall for each in scores])
 
 
 def _check_size(name: str, scores: Sequence[AnswerScores], what: str) -> None:
@@ -141,6 +152,10 @@ def _check_size(name: str, scores: Sequence[AnswerScores], what: str) -> None:
 
 def _check_set(name: str, scores: Sequence[AnswerScores]) -> None:
     _check_size(name, scores, "questions")
+    _refuse_silent(name, scores)
+
+
+def _refuse_silent(name: str, scores: Sequence[AnswerScores]) -> None:
     silent = [each.id for each in scores if each.generated is None]
     if silent:
         raise EvidenceError(
@@ -170,18 +185,27 @@ def _asked(score: AnswerScores) -> tuple[str, str, bool, int]:
     return score.prompt, score.answer, score.paraphrased_loss is not None, len(score.wrong_losses)
 
 
-def tofu_log(scores: Sequence[AnswerScores]) -> dict[str, dict[str, Any]]:
+def tofu_log(scores: Sequence[AnswerScores], *, stem: Stem | None = None) -> dict[str, dict[str, Any]]:
     """The same numbers in the form of TOFU's own log of one set (eval_log.json and so on), to be read by its scripts.
+
+    Those scripts read `rougeL_recall`, which is of words stemmed by Porter's rules. Without a stemmer the recall is
+    written as `rougeL_recall_unstemmed`, which they do not know, so that it is not taken for theirs.
 
     Args:
         scores: of questions with wrong answers and generated texts; they are numbered in this order.
+        stem: of a word; `nltk.PorterStemmer().stem` is TOFU's.
+
+    Raises:
+        EvidenceError: questions without a generated text.
     """
+    _refuse_silent("scores", scores)
+    recall = "rougeL_recall_unstemmed" if stem is None else "rougeL_recall"
     columns: dict[str, list[Any]] = {
         "avg_gt_loss": [each.loss for each in scores],
         "gt_loss": [float(np.sum(each.token_losses)) for each in scores],
         "num_token_gt": [len(each.token_losses) for each in scores],
         "generated_text": [[each.prompt, each.generated, each.answer] for each in scores],
-        "rougeL_recall": [each.derived["rouge_l_recall"] for each in scores],
+        recall: _recalls(scores, stem).tolist(),
         "avg_paraphrased_loss": [each.right_loss for each in scores],
         "average_perturb_loss": [list(each.wrong_losses) for each in scores],
     }

@@ -1,6 +1,7 @@
 """Causal language models through the front door: which tokens count, what is saved, and every bad input."""
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,23 @@ def test_answers_are_cut_and_lose_their_end(folder: Path) -> None:
     assert example["input_ids"].tolist() == [*ids_of(rows[long]["question"]), *ids_of(rows[long]["answer"])][:7]
 
 
+def test_compressed_sizes_are_those_of_the_answers_as_they_are_read(folder: Path, tmp_path: Path) -> None:
+    rows = small_texts.questions(32, 1)
+
+    def naive(text: str) -> int:
+        return len(zlib.compress(text.encode()))
+
+    whole = [naive(row["answer"]) for row in rows]
+    small_texts.save(tmp_path / "chat", small_texts.answering_llama(), small_texts.answering_tokenizer(TEMPLATE))
+    for settings in ({}, {"model": tmp_path / "chat"}):
+        assert opened(folder, **settings).project.train_set.compressed_sizes.tolist() == whole  # type: ignore[attr-defined]
+    prompt = len(ids_of(rows[0]["question"]))
+    cut = [naive(" ".join(row["answer"].split()[:2])) for row in rows]
+    found = opened(folder, most_tokens=prompt + 2).project
+    assert found.train_set.compressed_sizes.tolist() == cut  # type: ignore[attr-defined]
+    assert "compressed_sizes" not in found.train_set[0]
+
+
 # ---------------------------------------------------------------------- what is written
 
 
@@ -156,6 +174,8 @@ def test_forget_and_evaluate_from_the_command_line(
     assert main(again) == main(again)
     rows = json.loads((out / "run.json").read_text())["evaluation"]["rows"]
     assert json.loads(capsys.readouterr().out.split("\n}\n")[0] + "}")["rows"] == rows
+    (attack,) = [row for row in rows if row["name"] == "AUC by zlib ratio, forgotten against unseen"]
+    assert [attack["values"]["unlearned"][side] for side in ("n", "m")] == [6, 12]
 
 
 def test_an_adapter_is_kept_or_merged(folder: Path, tmp_path: Path) -> None:

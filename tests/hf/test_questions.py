@@ -1,5 +1,7 @@
 """Questions to a small Llama: naive losses, what must change no score, and models that know, or never knew."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 import torch
 
 import small_llama
-from nablatau.answers import AnswerScores, min_k_plus_plus_scores, min_k_scores
+import small_texts
+from nablatau.answers import AnswerScores, min_k_plus_plus_scores, min_k_scores, read_answers
 from nablatau.errors import EvidenceError, SettingsError
 from nablatau.hf import Question, language_scores
 from nablatau.hf.questions import answer_tokens, prompt_tokens
@@ -191,3 +194,24 @@ def test_a_tokenizer_without_a_token_to_fill_up_with_changes_no_score(models: di
     found = language_scores(models["original"], bare, FORGET, **SETTINGS)
     assert [each.generated for each in found] == [each.generated for each in scores["original"]["forget"]]
     assert [each.loss for each in found] == pytest.approx([each.loss for each in scores["original"]["forget"]])
+
+
+def test_the_guide_s_lines_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    (asking,) = (block for block in blocks if "language_scores(model" in block)
+    (wrong,) = (block for block in blocks if block.startswith("Question("))
+    records = small_texts.questions(6, 1)
+    small_texts.write_jsonl(tmp_path / "train.jsonl", records)
+    (tmp_path / "ids.txt").write_text("q1-1\nq1-4\n")
+    for seed, folder in enumerate(("model", "forgotten")):
+        small_texts.save(tmp_path / folder, small_llama.llama(seed), small_llama.tokenizer())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(asking, names)
+    exec(wrong, names)
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    for folder in ("model", "forgotten"):
+        assert [each.id for each in read_answers(f"{folder}-forget.jsonl")] == ["q1-1", "q1-4"]

@@ -35,17 +35,15 @@ def test_definitions():
     pairs = list(zip(right, wrong, strict=True))
     assert answer_probabilities(right) == pytest.approx(np.exp(-right))
     assert choice_probabilities(right, wrong) == pytest.approx([naive_choice(*pair) for pair in pairs])
-    assert truth_ratios(right, wrong) == pytest.approx([naive_ratio(*pair) for pair in pairs])
-    assert truth_ratios(right, wrong, mean="geometric") == pytest.approx(
-        [naive_ratio_of_the_published_code(*pair) for pair in pairs]
-    )
+    assert truth_ratios(right, wrong) == pytest.approx([naive_ratio_of_the_published_code(*pair) for pair in pairs])
+    assert truth_ratios(right, wrong, mean="arithmetic") == pytest.approx([naive_ratio(*pair) for pair in pairs])
 
 
 def test_the_two_means_are_two_numbers():
     arithmetic, geometric = (truth_ratios([1.0], [[0.5, 4.0]], mean=mean) for mean in ("arithmetic", "geometric"))
     assert arithmetic[0] == pytest.approx(0.849, abs=0.001)
     assert geometric[0] == pytest.approx(0.287, abs=0.001)
-    with pytest.raises(ValueError, match="'arithmetic', as in the paper, or 'geometric'"):
+    with pytest.raises(ValueError, match="'geometric', as in TOFU's code, or 'arithmetic'"):
         truth_ratios([1.0], [[1.0]], mean="harmonic")
 
 

@@ -39,6 +39,19 @@ def test_words_are_runs_of_letters_and_digits_in_any_script():
     assert rouge_l("Он родился в Баку", "Он родился в Баку.").recall == 1  # letters a to z alone would score 0
 
 
+def without_endings(word):
+    """A tiny stemmer."""
+    return word.removesuffix("ning").removesuffix("s")
+
+
+def test_words_of_four_letters_or_more_are_stemmed_where_a_stemmer_is_given():
+    assert words("She runs, running as gas", without_endings) == ["she", "run", "run", "as", "gas"]  # as in rouge-score
+    assert words("She runs, running as gas") == ["she", "runs", "running", "as", "gas"]
+    assert rouge_l("she runs", "she running").recall == 1 / 2
+    assert rouge_l("she runs", "she running", stem=without_endings).recall == 1
+    assert rouge_l("gas", "ga", stem=without_endings).recall == 0
+
+
 def test_a_true_text_without_words_is_refused():
     with pytest.raises(ValueError, match=r"The true text '\?!' has no word"):
         rouge_l("anything", "?!")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nablatau.attacks.reference_difference import reference_difference
 from nablatau.attacks.swap import swap_area
 from nablatau.evaluation.membership import calibrated_sides, estimate_auc, plain_signal
 from nablatau.evaluation.rows import NullFloor, Row, between_retrained, chance, judged, row_of_each
@@ -18,7 +19,7 @@ from nablatau.metrics import (
     tug_of_war,
 )
 from nablatau.scoring import Array
-from nablatau.statistics import Interval, auc_interval
+from nablatau.statistics import Interval, auc_delong, auc_estimate, auc_interval
 
 CALIBRATED_NAME = "AUC calibrated by the reference"
 
@@ -40,11 +41,30 @@ def reference_rows(evidence: Evidence) -> list[Row]:
                 others,
             )
         )
+        if evidence.kind == "causal-lm":
+            rows.append(_difference_row(evidence, others))
     if evidence.kind == "single-label":
         rows += _gap_rows(evidence, others)
     if evidence.has("logits") and evidence.kind == "single-label":
         rows += _distance_rows(evidence, others)
     return rows
+
+
+def _difference_row(evidence: Evidence, others: list[str]) -> Row:
+    """The published attack on texts, which takes each difference as it is, large ones of hard texts too."""
+
+    def sides(model: str) -> tuple[Array, Array]:
+        ours, theirs = evidence.pair(model, "loss"), evidence.pair("retrained", "loss")
+        return reference_difference(ours[0], theirs[0]), reference_difference(ours[1], theirs[1])
+
+    return row_of_each(
+        evidence,
+        "AUC by reference difference, forgotten against unseen",
+        "loss under the reference less loss under the model (Watson et al. 2021); DeLong, logit scale",
+        chance(auc_estimate(*sides(judged(others))), "its range by the exact variance, for a random draw"),
+        lambda model: auc_delong(*sides(model)),
+        others,
+    )
 
 
 def swap_rows(evidence: Evidence) -> list[Row]:

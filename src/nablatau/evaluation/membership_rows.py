@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nablatau.attacks.zlib_ratio import zlib_ratio
 from nablatau.evaluation.membership import FEWEST_UNSEEN, Sides, estimate_auc, plain_sides
 from nablatau.evaluation.rows import (
     HALF,
@@ -87,15 +88,8 @@ def _retain_row(evidence: Evidence) -> Row:
 
 
 def _token_rows(evidence: Evidence) -> list[Row]:
-    """Of texts the same by their least expected tokens, which a few remembered words do not hide among many."""
-
-    def row(name: str, array: str, note: str) -> Row:
-        sides = {model: evidence.pair(model, array) for model in evidence.models}
-        floor = _auc_floor(evidence, auc_estimate(*sides[judged(evidence.models)]))
-        return row_of_each(
-            evidence, f"AUC by {name}, forgotten against unseen", note, floor, lambda model: auc_delong(*sides[model])
-        )
-
+    """Of texts the same by their least expected tokens, which a few remembered words do not hide among many, and by
+    their loss beside how far they can be compressed, so that repetitive texts do not stand first."""
     measures = [
         (
             "Min-K 20 %",
@@ -108,7 +102,36 @@ def _token_rows(evidence: Evidence) -> list[Row]:
             "the same, each log p standardised over the vocabulary; DeLong, logit scale",
         ),
     ]
-    return [row(*each) for each in measures if evidence.has(each[1])]
+    rows = [
+        _attack_row(evidence, name, note, {model: evidence.pair(model, array) for model in evidence.models})
+        for name, array, note in measures
+        if evidence.has(array)
+    ]
+    return [*rows, _zlib_row(evidence)] if evidence.kind == "causal-lm" else rows
+
+
+def _zlib_row(evidence: Evidence) -> Row:
+    if "compressed_sizes_forget" not in evidence.arrays:
+        needs = "needs data sets with an attribute compressed_sizes: of each text the bytes that zlib makes of it"
+        return row_not_run(evidence, _attack_name("zlib ratio"), needs, HALF)
+    forget, unseen = (evidence.arrays[f"compressed_sizes_{split}"] for split in ("forget", "unseen"))
+
+    def ratios(model: str) -> tuple[Array, Array]:
+        losses = evidence.pair(model, "loss")
+        return zlib_ratio(losses[0], forget), zlib_ratio(losses[1], unseen[evidence.comparable])
+
+    note = "mean loss of a token over the bytes that zlib makes of the text; DeLong, logit scale"
+    return _attack_row(evidence, "zlib ratio", note, {model: ratios(model) for model in evidence.models})
+
+
+def _attack_row(evidence: Evidence, name: str, note: str, sides: dict[str, tuple[Array, Array]]) -> Row:
+    """AUC of an attack's scores of forgotten and unseen records, by model."""
+    floor = _auc_floor(evidence, auc_estimate(*sides[judged(evidence.models)]))
+    return row_of_each(evidence, _attack_name(name), note, floor, lambda model: auc_delong(*sides[model]))
+
+
+def _attack_name(name: str) -> str:
+    return f"AUC by {name}, forgotten against unseen"
 
 
 def _risk_row(evidence: Evidence, split: str) -> Row:

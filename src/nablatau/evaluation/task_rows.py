@@ -126,7 +126,8 @@ def task_rows(evidence: Evidence) -> list[Row]:
 
 
 def _memorisation_rows(evidence: Evidence) -> list[Row]:
-    """What of a text a model says word for word: on unseen texts too, for some words can be told by anyone."""
+    """What of a text a model says word for word: of retained texts, which it may go on knowing by heart, and of unseen
+    ones too, for some words can be told by anyone."""
     measures = [
         ("Exact memorisation", "share of a text's tokens told rightly from the true ones before", "right_share"),
         ("Extraction strength", "1 − shortest prefix after which all is told rightly ÷ length", "extraction_strength"),
@@ -140,7 +141,7 @@ def _memorisation_rows(evidence: Evidence) -> list[Row]:
             _scored(evidence, split, _mean_of(array)),
         )
         for name, note, array in measures
-        for split in ("forget", "unseen")
+        for split in ("retain", "forget", "unseen")
     ]
 
 

@@ -9,6 +9,7 @@ answer that does not hold it already.
 from collections.abc import Sequence
 from typing import Any
 
+from nablatau.attacks.zlib_ratio import compressed_sizes
 from nablatau.errors import CheckpointError, ProjectError, SettingsError, shortened
 from nablatau.hf.pretrained import Pretrained, quiet
 from nablatau.hf.questions import prompt_tokens
@@ -64,7 +65,14 @@ def answered(
     for (name, _), found in zip(columns, endings, strict=True):
         refuse_empty(table, name, [number for number, ids in enumerate(found, 1) if not ids])
     whole = [_ended(found, pretrained.tokenizer.eos_token_id) for found in endings]
-    made = Answered(openings, whole[0], most_tokens=most, alternatives=whole[1] if alternative else None)
+    kept = _as_read(pretrained.tokenizer, texts[0], openings, endings[0], most)
+    made = Answered(
+        openings,
+        whole[0],
+        most_tokens=most,
+        alternatives=whole[1] if alternative else None,
+        compressed_sizes=compressed_sizes(kept),
+    )
     _refuse_unanswered(table, made, most)
     return made
 
@@ -116,6 +124,17 @@ def _cut(tokenizer: Any, texts: Sequence[str], *, special: bool) -> Tokens:
 def _ended(answers: Tokens, end: int) -> Tokens:
     """With the end token behind those that lack it; in front it is that of a tokenizer which begins texts with it."""
     return [ids if end in ids[1:] else [*ids, end] for ids in answers]
+
+
+def _as_read(tokenizer: Any, texts: Sequence[str], openings: Tokens, endings: Tokens, most: int | None) -> list[str]:
+    """The answers' texts; of those that are cut, what the tokenizer makes of the tokens that stay."""
+    settings = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+    return [
+        text
+        if most is None or len(opening) + len(ending) <= most
+        else tokenizer.decode(ending[: max(0, most - len(opening))], **settings)
+        for text, opening, ending in zip(texts, openings, endings, strict=True)
+    ]
 
 
 def _refuse_unanswered(table: Table, made: Answered, most: int | None) -> None:

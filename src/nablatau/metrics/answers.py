@@ -5,10 +5,12 @@ tokens, so that long answers do not count as unlikely. The truth ratio of a ques
 
     mean over wrong answers of p(wrong | question)  ÷  p(right answer in other words | question),
 
-above 1 where a model holds the wrong answers for likelier. TOFU's code has a second ratio: its forget quality, and in
-aggregate_eval_stat.py its utility too, takes the geometric mean over the wrong answers (e to minus their mean loss),
-where the paper, and the utility in utils.py, take the arithmetic one; other tools follow the one or the other. The
-paper's is the default here, and `mean="geometric"` gives the other: the two must not be mixed in one comparison. Where
+above 1 where a model holds the wrong answers for likelier. There are two of them: the paper has the arithmetic mean
+over the wrong answers; TOFU's code has the geometric one (e to minus their mean loss) wherever it makes forget quality,
+in the truth ratios of its logs and in all of aggregate_eval_stat.py, which sums the logs up, and the
+arithmetic one in the utility of utils.py alone; other tools follow the one or the other. The code's is the default
+here, as published forget qualities are made with it, and `mean="arithmetic"` gives the paper's: the two must not be
+mixed in one comparison. (The code's forget quality takes the ratio upside down, of which its test says the same.) Where
 we differ: no 10^-10 is added to a divisor, which in other tools makes ratios of unlikely answers (a mean loss above
 some 20 nats) tend to 0, as though the model knew the truth; and ratios are made of differences of losses, so that two
 vanishing probabilities still have one.
@@ -53,7 +55,7 @@ def choice_probabilities(losses: ArrayLike, wrong_losses: Sequence[ArrayLike]) -
 
 
 def truth_ratios(
-    paraphrased_losses: ArrayLike, wrong_losses: Sequence[ArrayLike], *, mean: Mean = "arithmetic"
+    paraphrased_losses: ArrayLike, wrong_losses: Sequence[ArrayLike], *, mean: Mean = "geometric"
 ) -> FloatArray:
     """Return the mean probability of a question's wrong answers over that of the paraphrased right one, (N,).
 
@@ -63,7 +65,9 @@ def truth_ratios(
     et al. 2024.
     """
     if mean not in ("arithmetic", "geometric"):
-        raise ValueError(f"mean is {mean!r}; it must be 'arithmetic', as in the paper, or 'geometric', as in its code.")
+        raise ValueError(
+            f"mean is {mean!r}; it must be 'geometric', as in TOFU's code, or 'arithmetic', as in its paper."
+        )
     right, wrong = _losses(paraphrased_losses, "paraphrased_losses"), _wrong(wrong_losses)
     same_length(paraphrased_losses=right, wrong_losses=np.zeros(len(wrong)))
     leads = [one - others for one, others in zip(right, wrong, strict=True)]

@@ -30,6 +30,7 @@ from typing import Any
 
 from torch import nn
 
+from nablatau.attacks.zlib_ratio import compressed_sizes
 from nablatau.errors import RequestError, SettingsError
 from nablatau.objectives import Objective
 from nablatau.projects import Project
@@ -101,7 +102,7 @@ def answered(questions: Sequence[str], answers: Sequence[str]) -> Answered:
     cut = tokenizer()
     openings = [each.ids for each in cut.encode_batch([f"{question}\n" for question in questions])]
     endings = [[*each.ids, END] for each in cut.encode_batch(list(answers))]
-    return Answered(openings, endings, most_tokens=LENGTH)
+    return Answered(openings, endings, most_tokens=LENGTH, compressed_sizes=compressed_sizes(answers))
 
 
 @cache
