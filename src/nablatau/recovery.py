@@ -7,7 +7,8 @@ A model that only hides its forget set gives it back to whoever works on its wei
 - Relearning, timed in steps: Golatkar et al. 2020, 1911.04933; Chundawat et al. 2023, 2201.05629.
 
 Each works on a copy and hands back arrays; the numbers are made of them in contrasts.py. All three look at the forget
-set and the evaluation half of the holdout set, so nothing may be tuned on them.
+set and the evaluation half of the holdout set, so nothing may be tuned on them. The copy of a model with an adapter has
+the adapter worked into its weights (merging.py): what comes back is then the same in whichever form a model is saved.
 
 Why there is no optimizer to choose: AdamW from 1e-3 with batches of 64, whatever the model was trained with. A recipe's
 own rate is one for fresh weights: on digits with 30 % random labels, SGD at its 0.1 washed the memory out before it
@@ -23,7 +24,6 @@ nothing but forget records would be won, for a whole class, by answering that cl
 Shapes: S seeds, T steps at which curves are read.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -38,6 +38,7 @@ from nablatau.data import Request
 from nablatau.errors import EvidenceError, NonFiniteLossError, SettingsError
 from nablatau.history import History, Step
 from nablatau.loading import Loader
+from nablatau.merging import whole_copy
 from nablatau.objectives import Objective
 from nablatau.quantisation import quantised
 from nablatau.recipes import Recipe
@@ -163,7 +164,7 @@ def _finetuned(
     runtime, device = training.runtime, training.runtime.device_for(model)
     loader = Loader(sample, training.objective, batch_size=runtime.evaluation_batch_size, device=device)
     with isolated_randomness(training.seed):
-        working = copy.deepcopy(model).to(device)
+        working = whole_copy(model).to(device)
         first = mean_loss(working, loader, runtime)
         training.run(working, request.retain_set, lambda at: after.update({at: read(working)}))
         return after, (first, mean_loss(working, loader, runtime))
@@ -249,7 +250,7 @@ def relearn(
 def _relearned(model: nn.Module, request: Request, training: "_Training") -> list[tuple[float, float]]:
     """Mean loss and, where there is one, accuracy on the forget set at each of the steps."""
     curve: list[tuple[float, float]] = []
-    working = copy.deepcopy(model).to(training.runtime.device_for(model))
+    working = whole_copy(model).to(training.runtime.device_for(model))
 
     def read(_: int) -> None:
         scores = score(working, request.forget_set, training.objective, training.runtime)
