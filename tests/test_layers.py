@@ -11,8 +11,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 
 LAYERS: list[set[str]] = [
     {"errors", "statistics"},
-    {"batches", "quantisation", "modes"},
-    {"fingerprints", "tokens", "prompts"},
+    {"batches", "merging", "modes"},
+    {"fingerprints", "tokens", "prompts", "quantisation"},
     {"records", "packing"},
     {"data", "objectives", "checkpoints"},
     {"runtime", "signals"},

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import TensorDataset
 
-from nablatau import Objective, Project, PublishedNablaTau, Recipe, Retrain, TrainingData
+from nablatau import Evaluation, Objective, Project, PublishedNablaTau, Recipe, Retrain, TrainingData, evaluate
 from nablatau.contrasts import contrasts, relearn_index, relearn_times
 from nablatau.data import Request
-from nablatau.errors import EvidenceError, NablatauError, SettingsError
+from nablatau.errors import EvidenceError, NablatauError, NonFiniteLossError, SettingsError
 from nablatau.fingerprints import weights_digest
 from nablatau.history import History, Step
 from nablatau.loading import Loader
@@ -191,6 +192,53 @@ def test_settings_that_save_memory_do_not_stop_batch_norm(data: TrainingData) ->
         recover_by_finetuning(model, request, CLASSES, steps=(3,), runtime=each) for each in (saving, QUIET)
     )
     assert found.retain_losses == plain.retain_losses
+
+
+def seen_in_training(asked: list[int]) -> Callable[[nn.Module, Any], torch.Tensor]:
+    """Outputs of a classifier that note how many examples went forward at once while it trained."""
+
+    def outputs(model: nn.Module, batch: Any) -> torch.Tensor:
+        if model.training:
+            asked.append(len(batch[0]))
+        return model(batch[0])  # type: ignore[no-any-return]
+
+    return outputs
+
+
+@pytest.mark.parametrize(
+    ("given", "batch_norm", "most"), [(None, False, 7), (3, False, 3), (20, False, 7), (None, True, 64)]
+)
+def test_no_more_examples_go_forward_at_once_than_an_evaluation_reads(
+    given: int | None, batch_norm: bool, most: int
+) -> None:
+    double = torch.float64
+    request = TrainingData(random_set(120, 1, double), random_set(40, 2, double)).forget_fraction(0.2)
+    model = small_network(dtype=double, batch_norm=batch_norm)
+    runtimes = Runtime(evaluation_batch_size=7, micro_batch_size=given, progress=False), QUIET
+    readouts, largest = [], []
+    for runtime in runtimes:
+        asked: list[int] = []
+        objective = Objective.classification(outputs=seen_in_training(asked))
+        tuned = recover_by_finetuning(model, request, objective, steps=(3,), runtime=runtime)
+        again = relearn({"a": model}, request, objective, seeds=(0,), steps=(0, 2), runtime=runtime)
+        readouts.append([*tuned.after[3].forget["loss"], *again.losses["a"][0]])
+        largest.append(max(asked))
+    assert largest == [most, BATCH_SIZE]
+    assert np.allclose(*readouts, rtol=0, atol=1e-9)
+
+
+def test_batches_that_cannot_be_cut_go_as_they_are() -> None:
+    asked: list[int] = []
+
+    def collate(examples: Any) -> Any:
+        inputs, labels = zip(*examples, strict=True)
+        return torch.stack(inputs), "of no tensor", torch.stack(labels)
+
+    objective = Objective.classification(outputs=seen_in_training(asked), collate=collate)
+    request = TrainingData(random_set(90, 1), random_set(40, 2)).forget_fraction(0.2)
+    runtime = Runtime(evaluation_batch_size=7, progress=False)
+    recover_by_finetuning(small_network(), request, objective, steps=(2,), runtime=runtime)
+    assert set(asked) == {BATCH_SIZE}
 
 
 # ---------------------------------------------------------------------- fine-tuning on the retain set
@@ -524,6 +572,36 @@ def test_half_of_what_is_relearned_is_the_forget_set(data: TrainingData, count: 
     assert float(share) == pytest.approx(0.5, abs=0.08)
 
 
+def test_relearning_takes_the_next_rate_for_all_where_a_loss_is_no_number(data: TrainingData) -> None:
+    request, models = data.forget_fraction(0.2), {"original": small_network(), "retrained": small_network(1)}
+    gentle, fallen = (
+        relearn(models, request, CLASSES, seeds=(0,), steps=(0, 5), learning_rates=rates, runtime=QUIET)
+        for rates in ((1e-3,), (1e30, 1e-3))
+    )
+    assert gentle.learning_rate == fallen.learning_rate == 1e-3
+    for name, curve in gentle.losses.items():
+        assert (curve == fallen.losses[name]).all()
+    with pytest.raises(NablatauError, match=r"not finite|is nan|is inf"):
+        relearn(models, request, CLASSES, seeds=(0,), steps=(0, 5), learning_rates=(1e30,), runtime=QUIET)
+
+
+def test_relearning_that_diverges_is_a_row_that_was_not_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data: TrainingData
+) -> None:
+    def diverged(*_: Any, **__: Any) -> None:
+        raise NonFiniteLossError(3, "loss", math.nan, {"train": [17]})
+
+    monkeypatch.setattr("nablatau.api.relearn", diverged)
+    models, request = [small_network(seed) for seed in range(3)], data.forget_fraction(0.2)
+    evaluation = evaluate(models[0], models[1], request, CLASSES, reference=models[2], runtime=QUIET)
+    for each in (evaluation, Evaluation.load(evaluation.save_evidence(tmp_path / "evidence"))):
+        rows = {row.name: row for row in each.rows}
+        for name in ("Steps to relearn the forget set", "Anamnesis index"):
+            assert rows[name].note.startswith("not run: a loss became infinite or no number")
+            assert "0.001, 0.0001, 1e-05" in rows[name].note
+        assert rows["Recovered after 100 steps on the retain set"].values["unlearned"] is not None
+
+
 # ---------------------------------------------------------------------- other tasks, and what is refused
 
 
@@ -561,6 +639,8 @@ def test_requests_and_settings_that_cannot_be_are_refused(data: TrainingData) ->
     for rates in ((), (1e-3, 0.0)):
         with pytest.raises(SettingsError, match="learning_rates must be"):
             finetuned(model, request, learning_rates=rates)
+        with pytest.raises(SettingsError, match="learning_rates must be"):
+            relearn({"original": model}, request, CLASSES, learning_rates=rates)
     with pytest.raises(SettingsError, match="steps must rise from 0"):
         relearn({"original": model}, request, CLASSES, steps=(0,))
     with pytest.raises(SettingsError, match="one number of bits or more"):

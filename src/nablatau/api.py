@@ -11,9 +11,9 @@ import numpy as np
 from torch import nn
 
 from nablatau.belonging import misfit
-from nablatau.contrasts import contrasts, packed, packed_relearning
+from nablatau.contrasts import RELEARNING_NOT_RUN, contrasts, packed, packed_relearning
 from nablatau.data import Request
-from nablatau.errors import SettingsError
+from nablatau.errors import EvidenceError, NonFiniteLossError, SettingsError
 from nablatau.evaluation import SECOND
 from nablatau.evidence import Cost, collect
 from nablatau.fingerprints import Readable, weights_digest
@@ -243,13 +243,26 @@ def recovery_arrays(
         return {"recovery_finetuning": packed(contrasts(tuned)), "recovery_rounding": packed(contrasts(rounded))}
     rates = (tuned.learning_rate,) if tuned.learning_rate else LEARNING_RATES
     known = {name: models[name] for name in ("original", "unlearned", "retrained")}
-    relearned = relearn(known, request, objective, seeds=(seed,), steps=RELEARN_STEPS, runtime=runtime)
+    relearned = _relearned_arrays(known, request, objective, seed=seed, runtime=runtime)
     theirs = recover_by_finetuning(reference, request, objective, seed=seed, learning_rates=rates, runtime=runtime)
     rounded_too = recover_by_rounding(reference, request, objective, runtime=runtime)
     return {
         "recovery_finetuning": packed(contrasts(tuned, theirs)),
         "recovery_rounding": packed(contrasts(rounded, rounded_too)),
-    } | packed_relearning(relearned)
+    } | relearned
+
+
+def _relearned_arrays(
+    models: dict[str, nn.Module], request: Request, objective: Objective, *, seed: int, runtime: Runtime | None
+) -> dict[str, Any]:
+    """The curves of relearning, or why there are none: a row that was not run, and all others stand."""
+    try:
+        found = relearn(models, request, objective, seeds=(seed,), steps=RELEARN_STEPS, runtime=runtime)
+    except (NonFiniteLossError, EvidenceError):
+        tried = ", ".join(f"{rate:g}" for rate in LEARNING_RATES)
+        reason = f"a loss became infinite or no number while a copy learned, at each of the learning rates {tried}"
+        return {RELEARNING_NOT_RUN: np.array(reason)}  # the error itself names forgotten records
+    return packed_relearning(found)
 
 
 def untrained_arrays(

@@ -1,14 +1,16 @@
 """The command line: parse, make settings, one call, print. Nothing is computed here.
 
 Exit codes: 0 done · 1 a request, setting, project, data set or file is wrong, and the message says what to do ·
-2 the command line itself is wrong · 3 a run stopped at a loss that is no number · 130 interrupted. `evaluate` and
-`report` follow the verdict: 0 for EQUIVALENT and NOT DETECTED, 10 to 15 for the others (`Word`), so that they can gate;
-`bench` gives 4 where some of its cells failed.
+2 the command line itself is wrong · 3 a run stopped at a loss that is no number · 5 the model has forgotten and is
+saved, but the evidence could not be gathered · 130 interrupted. `evaluate` and `report` follow the verdict: 0 for
+EQUIVALENT and NOT DETECTED, 10 to 15 for the others (`Word`), so that they can gate; `bench` gives 4 where some of its
+cells failed.
 Under torchrun `demo`, `forget` and `evaluate` run in all processes together, and the first prints and writes.
 Results go to standard output, progress and errors to standard error.
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -25,22 +27,24 @@ from nablatau.options import (
     pipelines_method,
     recipe_of,
 )
-from nablatau.printing import print_evaluation, print_json, print_plan
+from nablatau.printing import evaluate_line, not_evaluated, print_evaluation, print_json, print_plan
 
 if TYPE_CHECKING:
+    from nablatau.hf import TextProject
     from nablatau.methods import Method
+    from nablatau.results import Evaluation, Forgotten
 
 Tier = Literal[1, 2, 3]
 SHADOWS = 16
-EXIT_WRONG, EXIT_USAGE, EXIT_DIVERGED, EXIT_SOME_FAILED, EXIT_INTERRUPTED = 1, 2, 3, 4, 130
+EXIT_WRONG, EXIT_USAGE, EXIT_DIVERGED, EXIT_SOME_FAILED, EXIT_NOT_EVALUATED, EXIT_INTERRUPTED = 1, 2, 3, 4, 5, 130
 
 app = App(
     name="nablatau",
     help="Make a trained model forget chosen training records, and show with evidence whether it did.",
     help_epilogue=(
         "Exit codes: 0 done, 1 wrong input, 2 wrong command line, 3 the loss became no number, 4 some cells "
-        "of a bench failed. evaluate and report: 0 equivalent or not detected, 10 audit invalid, 11 leak detected, "
-        "12 over-forgetting, 13 recoverable, 14 utility lost, 15 no power."
+        "of a bench failed, 5 saved but not evaluated. evaluate and report: 0 equivalent or not detected, "
+        "10 audit invalid, 11 leak detected, 12 over-forgetting, 13 recoverable, 14 utility lost, 15 no power."
     ),
     version_flags=["--version"],
     suppress_keyboard_interrupt=False,
@@ -66,7 +70,8 @@ def demo(*, out: Path | None = None, how: How | None = None) -> None:
     how = how or How()
     folder = out or _free_folder("nablatau-demo")
     choice = Choice(fraction=0.15)
-    _forget("digits", TextWords(), choice, method_of(None, None, None), folder, 2, how)
+    made_by = method_of(None, None, None)
+    _forget("digits", TextWords(), choice, made_by, folder, 2, how, named={}, recovery=True, merge=False)
 
 
 @app.command
@@ -81,6 +86,7 @@ def forget(
     batch_size: int | None = None,
     settings: Settings = (),
     tier: Tier = 1,
+    recovery: bool = True,
     merge: Annotated[bool, Parameter(negative="")] = False,
     how: How | None = None,
 ) -> None:
@@ -94,11 +100,14 @@ def forget(
         settings: NAME=VALUE, a setting of the method, such as learning_rate=1e-3; may be repeated.
         tier: evidence for the report: 1 the model alone; 2 also a reference model, retrained by the project's recipe;
             3 also 16 shadow pipelines.
+        recovery: also look whether the records come back; this trains copies of the whole model.
         merge: of a Hugging Face model with an adapter, save the whole model, the adapter worked into it.
     """
     words = texts or TextWords()
     made_by = method_of(method, preset, batch_size, settings)
-    _forget(target, words, choice or Choice(), made_by, out, tier, how or How(), merge=merge)
+    named = {"method": method, "preset": preset, "batch_size": batch_size, "set": settings}
+    choice, how = choice or Choice(), how or How()
+    _forget(target, words, choice, made_by, out, tier, how, named=named, recovery=recovery, merge=merge)
 
 
 @app.command
@@ -116,6 +125,7 @@ def evaluate(
     settings: Settings = (),
     out: Path | None = None,
     evidence: Path | None = None,
+    recovery: bool = True,
     how: How | None = None,
 ) -> int:
     """Show whether given weights have forgotten, whatever made them. The exit code follows the verdict.
@@ -131,6 +141,7 @@ def evaluate(
         settings: for tier 3, NAME=VALUE, a setting of the method; may be repeated.
         out: file for the report, ending in .html.
         evidence: new folder for the per-example arrays, from which `nablatau report` makes the report again.
+        recovery: also look whether the records come back; this trains copies of the whole model.
     """
     from nablatau.api import evaluate as evaluate_models
     from nablatau.checkpoints import check_free
@@ -161,6 +172,7 @@ def evaluate(
             shadows=SHADOWS if tier == 3 else 0,
             method=made_by,
             test_set=project.test_set,
+            recovery=recovery,
             seed=how.seed,
             runtime=runtime_for(how, opened),
         )
@@ -304,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    from nablatau.errors import NablatauError, NonFiniteLossError
+    from nablatau.errors import NablatauError, NonFiniteLossError, NotEvaluatedError
 
     try:
         code = app(arguments, exit_on_error=False, result_action="return_value")
@@ -313,6 +325,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NonFiniteLossError as error:
         print(f"nablatau: {error}", file=sys.stderr)
         return EXIT_DIVERGED
+    except NotEvaluatedError as error:
+        if not isinstance(error.__cause__, (NablatauError, KeyboardInterrupt)):
+            traceback.print_exception(error.__cause__)  # nobody meant it, so it is shown where it arose
+        print(f"nablatau: {error}", file=sys.stderr)
+        return EXIT_INTERRUPTED if isinstance(error.__cause__, KeyboardInterrupt) else EXIT_NOT_EVALUATED
     except NablatauError as error:
         print(f"nablatau: {error}", file=sys.stderr)
         return EXIT_WRONG
@@ -334,11 +351,13 @@ def _forget(
     tier: Tier,
     how: How,
     *,
-    merge: bool = False,
+    named: dict[str, Any],
+    recovery: bool,
+    merge: bool,
 ) -> None:
     from nablatau.api import evaluate as evaluate_models
     from nablatau.api import forget as forget_records
-    from nablatau.processes import joined_processes, one_folder
+    from nablatau.processes import in_first_process, joined_processes, one_folder
 
     with joined_processes(how.device):
         with one_folder(out) as folder:  # before any work, so that a place that cannot be written is known at once
@@ -352,6 +371,11 @@ def _forget(
                 project.model, request, project.objective, method=method, seed=how.seed, recipe=recipe, runtime=runtime
             )
             result = opened.described(result) if opened else result
+            if folder is not None and opened:
+                opened.write_into(folder, result, merge=merge)
+            elif folder is not None:
+                result.write_into(folder)
+        try:  # whatever happens from here on, the model is there
             evaluation = evaluate_models(
                 project.model,
                 result,
@@ -360,16 +384,25 @@ def _forget(
                 recipe=recipe if tier > 1 else None,
                 shadows=SHADOWS if tier == 3 else 0,
                 test_set=project.test_set,
+                recovery=recovery,
                 seed=how.seed,
                 runtime=runtime,
             )
-            if folder is not None and opened:
-                opened.write_into(folder, result, evaluation, merge=merge)
-            elif folder is not None:
-                result.write_into(folder, evaluation)
+            in_first_process(lambda: _add(evaluation, result, opened, out))
+        except (Exception, KeyboardInterrupt) as error:
+            further = {"tier": tier if tier > 1 else None, "no_recovery": None if recovery else True}
+            line = evaluate_line(target, words, choice, how, out, further | (named if tier == 3 else {}))
+            raise not_evaluated(error, out, line) from error
         print_evaluation(
             how, evaluation, request.duplicate_ids, {"folder": str(out), "report": str(out / "report.html")}
         )
+
+
+def _add(evaluation: "Evaluation", result: "Forgotten", opened: "TextProject | None", out: Path) -> None:
+    if opened:
+        opened.add_evaluation(out, result, evaluation)
+    else:
+        result.add_evaluation(out, evaluation)
 
 
 def _free_folder(name: str) -> Path:

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from nablatau.errors import EvidenceError
 from nablatau.metrics import anamnesis_index, recovery_contrast, relearn_time
-from nablatau.recovery import Readout, Recovery, Relearning
+from nablatau.recovery import LEARNING_RATES, Readout, Recovery, Relearning
 from nablatau.statistics import (
     Interval,
     auc_delong,
@@ -42,8 +42,10 @@ from nablatau.statistics import (
 
 Array = npt.NDArray[Any]
 Curve = Literal["loss", "accuracy"]
-RELEARNING_STEPS, RELEARNED = "relearning_steps", "relearned_"
-"""Names of the arrays of relearning; behind the second stands the model's."""
+RELEARNING_STEPS, RELEARNING_RATE, RELEARNED = "relearning_steps", "relearning_rate", "relearned_"
+"""Names of the arrays of relearning; behind the last stands the model's."""
+RELEARNING_NOT_RUN = "relearning_not_run"
+"""Name of the array that says why there are none of these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +275,7 @@ def _intervals(contrast: Contrast) -> tuple[Interval, Interval, Interval, Interv
 
 def packed_relearning(found: Relearning) -> dict[str, Array]:
     """Loss curves as arrays that evidence can keep, by names that `unpacked_relearning` knows."""
-    return {RELEARNING_STEPS: np.array(found.steps)} | {
+    return {RELEARNING_STEPS: np.array(found.steps), RELEARNING_RATE: np.array(found.learning_rate)} | {
         f"{RELEARNED}{model}": curves for model, curves in found.losses.items()
     }
 
@@ -288,4 +290,10 @@ def unpacked_relearning(arrays: Mapping[str, Array]) -> Relearning | None:
         return None
     losses = {name.removeprefix(RELEARNED): arrays[name] for name in arrays if name.startswith(RELEARNED)}
     seeds = tuple(range(len(next(iter(losses.values())))))
-    return Relearning(steps=tuple(arrays[RELEARNING_STEPS].tolist()), seeds=seeds, losses=losses, accuracies={})
+    return Relearning(
+        steps=tuple(arrays[RELEARNING_STEPS].tolist()),
+        seeds=seeds,
+        losses=losses,
+        accuracies={},
+        learning_rate=float(arrays.get(RELEARNING_RATE, LEARNING_RATES[0])),  # of older evidence always the first
+    )

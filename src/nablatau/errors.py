@@ -8,6 +8,7 @@ NablatauError
 │   └── ReducedLossError  one number came back where one number an example is needed
 ├── NonFiniteLossError    training stopped at a loss that is no number; has step and record_ids
 ├── CheckpointError       a folder or file of weights that cannot be written or read
+├── NotEvaluatedError     a model has forgotten and is saved, and there is no evidence; its cause says why
 ├── EvidenceError         evidence that cannot be computed from what is there               (also a ValueError)
 ├── ProjectError          a project that the command line cannot load
 ├── ProcessError          one of several processes that work together was lost
@@ -71,6 +72,10 @@ class NonFiniteLossError(NablatauError):
 
 class CheckpointError(NablatauError):
     """Weights or a run folder that cannot be written or read."""
+
+
+class NotEvaluatedError(NablatauError):
+    """The model has forgotten and is saved; gathering the evidence ended early, by the error that is its cause."""
 
 
 class EvidenceError(NablatauError, ValueError):

@@ -104,10 +104,14 @@ def one_folder(folder: Path) -> Iterator[Path | None]:
 
     Raises:
         CheckpointError: it exists, or cannot be made.
+        ProcessError: another process was lost before the folder was there.
     """
-    with ExitStack() as stack:
-        yield in_first_process(lambda: stack.enter_context(whole_folder(folder)))
-        in_first_process(stack.close)
+    try:
+        with ExitStack() as stack:
+            yield in_first_process(lambda: stack.enter_context(whole_folder(folder)))
+            in_first_process(stack.close)
+    except ProcessError as error:
+        raise ProcessError(f"{error} Nothing was written.") from error
 
 
 def _tells_of_a_loss(error: RuntimeError) -> bool:
@@ -118,8 +122,8 @@ def _tells_of_a_loss(error: RuntimeError) -> bool:
 
 def _lost(what: str) -> ProcessError:
     return ProcessError(
-        f"Process {process_rank()} of {process_count()} stopped: {what}. Nothing was written. Look for the first error "
-        "in the output of all processes; where there is none, one was killed, as it is when memory runs out."
+        f"Process {process_rank()} of {process_count()} stopped: {what}. Look for the first error in the output of all "
+        "processes; where there is none, one was killed, as it is when memory runs out."
     )
 
 

@@ -7,7 +7,8 @@ A model that only hides its forget set gives it back to whoever works on its wei
 - Relearning, timed in steps: Golatkar et al. 2020, 1911.04933; Chundawat et al. 2023, 2201.05629.
 
 Each works on a copy and hands back arrays; the numbers are made of them in contrasts.py. All three look at the forget
-set and the evaluation half of the holdout set, so nothing may be tuned on them.
+set and the evaluation half of the holdout set, so nothing may be tuned on them. The copy of a model with an adapter has
+the adapter worked into its weights (merging.py): what comes back is then the same in whichever form a model is saved.
 
 Why there is no optimizer to choose: AdamW from 1e-3 with batches of 64, whatever the model was trained with. A recipe's
 own rate is one for fresh weights: on digits with 30 % random labels, SGD at its 0.1 washed the memory out before it
@@ -16,6 +17,10 @@ network instead of waking it, the retain loss, which is being descended, ends hi
 rate is tried. That choice sees the retain set alone and so treats forgotten and unseen records alike. Modules are in
 train mode: where the statistics of BatchNorm hide the memory they are renewed.
 
+Batches go forward and backward in pieces of no more examples than an evaluation reads at once, so that whoever can
+score a model has the memory for its batches here; the gradient is that of the whole batch (pieces.py). BatchNorm
+would normalise each piece by itself: a model that has it takes its batches whole.
+
 Where we differ from the published relearn time: its code relearns on the whole training set, so that a set of one
 percent takes ten times the steps of one of ten. Here about half of every batch are forget records, repeated as needed;
 nothing but forget records would be won, for a whole class, by answering that class always.
@@ -23,7 +28,6 @@ nothing but forget records would be won, for a whole class, by answering that cl
 Shapes: S seeds, T steps at which curves are read.
 """
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -34,15 +38,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from nablatau.batches import rows_of
 from nablatau.data import Request
-from nablatau.errors import EvidenceError, NonFiniteLossError, SettingsError
+from nablatau.errors import EvidenceError, NonFiniteLossError, ObjectiveError, SettingsError
 from nablatau.history import History, Step
 from nablatau.loading import Loader
+from nablatau.merging import whole_copy
 from nablatau.objectives import Objective
 from nablatau.quantisation import quantised
 from nablatau.recipes import Recipe
 from nablatau.records import Records
-from nablatau.runtime import Runtime, isolated_randomness, random_generator
+from nablatau.runtime import Runtime, isolated_randomness, process_count, random_generator
 from nablatau.scoring import Scores, score
 from nablatau.training import batch_mean, mean_loss, run_steps, trainable_parameters
 
@@ -97,12 +103,14 @@ class Relearning:
         seeds: (S,) seeds of order, dropout and, for a fresh model, weights.
         losses: by model, (S, T) mean loss on the forget set.
         accuracies: by model, (S, T) share of right predictions; empty where there are no single classes.
+        learning_rate: of all of them.
     """
 
     steps: tuple[int, ...]
     seeds: tuple[int, ...]
     losses: dict[str, npt.NDArray[np.float64]] = field(repr=False)
     accuracies: dict[str, npt.NDArray[np.float64]] = field(repr=False)
+    learning_rate: float = LEARNING_RATES[0]
 
 
 # ---------------------------------------------------------------------- fine-tuning on the retain set
@@ -127,7 +135,7 @@ def recover_by_finetuning(
         seed: of order, dropout and transforms; the same seed gives the same bits.
         steps: at which to read out, rising, the first above 0.
         learning_rates: of AdamW, tried in this order until the retain loss ends no higher than it began.
-        runtime: device, precision and batch size of scoring.
+        runtime: device, precision and batch size of scoring, which no piece of a training batch exceeds.
 
     Raises:
         SettingsError: steps or rates that cannot be, or no parameter of the model can be trained.
@@ -136,8 +144,7 @@ def recover_by_finetuning(
     """
     runtime = runtime or Runtime()
     _check_steps(steps, 1)
-    if not learning_rates or not all(rate > 0 for rate in learning_rates):
-        raise SettingsError(f"learning_rates must be one or more numbers above 0, not {learning_rates!r}.")
+    _check_rates(learning_rates)
     read = _reader(request, objective, runtime)
     before = read(model)
     for rate in learning_rates:
@@ -163,7 +170,7 @@ def _finetuned(
     runtime, device = training.runtime, training.runtime.device_for(model)
     loader = Loader(sample, training.objective, batch_size=runtime.evaluation_batch_size, device=device)
     with isolated_randomness(training.seed):
-        working = copy.deepcopy(model).to(device)
+        working = whole_copy(model).to(device)
         first = mean_loss(working, loader, runtime)
         training.run(working, request.retain_set, lambda at: after.update({at: read(working)}))
         return after, (first, mean_loss(working, loader, runtime))
@@ -208,7 +215,7 @@ def relearn(
     recipe: Recipe | None = None,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     steps: Sequence[int] = LADDER,
-    learning_rate: float = LEARNING_RATES[0],
+    learning_rates: Sequence[float] = LEARNING_RATES,
     runtime: Runtime | None = None,
 ) -> Relearning:
     """Train copies of models on the forget set again, mixed with the retain set, and follow the forget set.
@@ -220,36 +227,52 @@ def relearn(
         recipe: adds "fresh", a model with new weights for each seed.
         seeds: one run of each model for each.
         steps: at which to read the curves, rising, from 0.
-        learning_rate: of AdamW, one for all; the published code has Adam at 1e-3.
-        runtime: device, precision and batch size of scoring.
+        learning_rates: of AdamW, tried in this order until no loss of any run is infinite or no number, so that one
+            rate holds for all; the published code has Adam at 1e-3.
+        runtime: device, precision and batch size of scoring, which no piece of a training batch exceeds.
 
     Raises:
-        SettingsError: no model, steps that cannot be, or layers for which `recipe` cannot draw fresh weights.
-        NonFiniteLossError: a run diverged.
+        SettingsError: no model, steps or rates that cannot be, or layers for which `recipe` cannot draw fresh weights.
+        NonFiniteLossError, EvidenceError: a run diverged at the last rate too.
     """
     runtime = runtime or Runtime()
     _check_steps(steps, 0)
+    _check_rates(learning_rates)
     if not models or not seeds or "fresh" in models:
         raise SettingsError("relearn() needs one model and one seed at least; the name 'fresh' is its own.")
-    curves: dict[str, list[list[tuple[float, float]]]] = {}
-    for seed in seeds:
-        training = _Training(objective=objective, seed=seed, steps=steps, rate=learning_rate, runtime=runtime)
-        for name in [*models, "fresh"] if recipe is not None else [*models]:
-            with isolated_randomness(seed):
-                like = models.get(name, next(iter(models.values())))
-                given = recipe.fresh_model(like) if recipe is not None and name == "fresh" else like
-                curve = _relearned(given, request, training)
-            curves.setdefault(name, []).append(curve)
-    arrays = {name: np.array(runs) for name, runs in curves.items()}
+    for rate in learning_rates:
+        runs = [_Training(objective=objective, seed=seed, steps=steps, rate=rate, runtime=runtime) for seed in seeds]
+        try:
+            arrays = _all_relearned(models, request, recipe, runs)
+        except (NonFiniteLossError, EvidenceError):
+            if rate == learning_rates[-1]:
+                raise
+            continue
+        break
     losses = {name: array[:, :, 0] for name, array in arrays.items()}
     known = {name: array[:, :, 1] for name, array in arrays.items() if objective.kind == "single-label"}
-    return Relearning(steps=tuple(steps), seeds=tuple(seeds), losses=losses, accuracies=known)
+    return Relearning(steps=tuple(steps), seeds=tuple(seeds), losses=losses, accuracies=known, learning_rate=rate)
+
+
+def _all_relearned(
+    models: Mapping[str, nn.Module], request: Request, recipe: Recipe | None, runs: Sequence["_Training"]
+) -> dict[str, npt.NDArray[np.float64]]:
+    """By model, (S, T, 2): loss and accuracy of each run."""
+    curves: dict[str, list[list[tuple[float, float]]]] = {}
+    for run in runs:
+        for name in [*models, "fresh"] if recipe is not None else [*models]:
+            with isolated_randomness(run.seed):
+                like = models.get(name, next(iter(models.values())))
+                given = recipe.fresh_model(like) if recipe is not None and name == "fresh" else like
+                curve = _relearned(given, request, run)
+            curves.setdefault(name, []).append(curve)
+    return {name: np.array(each) for name, each in curves.items()}
 
 
 def _relearned(model: nn.Module, request: Request, training: "_Training") -> list[tuple[float, float]]:
     """Mean loss and, where there is one, accuracy on the forget set at each of the steps."""
     curve: list[tuple[float, float]] = []
-    working = copy.deepcopy(model).to(training.runtime.device_for(model))
+    working = whole_copy(model).to(training.runtime.device_for(model))
 
     def read(_: int) -> None:
         scores = score(working, request.forget_set, training.objective, training.runtime)
@@ -289,15 +312,12 @@ class _Training:
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             return {"loss": batch_mean(self.objective, model, step.batches["train"])}
 
-        # settings that save memory and change no number, but refuse BatchNorm in train mode, which this is
-        learns = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-        plain = replace(self.runtime, micro_batch_size=None, recompute_activations=False)
         run_steps(
             model,
             self._steps(loader, read),
             step_loss,
             torch.optim.AdamW(trainable_parameters(model), lr=self.rate),
-            runtime=plain if learns else self.runtime,
+            runtime=self._saving(model, records, size),
             device=device,
             mode="train",
             history=History(),
@@ -305,6 +325,17 @@ class _Training:
             description="recovering",
             additive=True,
         )
+
+    def _saving(self, model: nn.Module, records: Records, size: int) -> Runtime:
+        """The runtime with what saves memory and changes no number, in train mode, with batches of this size."""
+        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+            return replace(self.runtime, micro_batch_size=None, recompute_activations=False)
+        given, processes = self.runtime.micro_batch_size, process_count()
+        at_once = -(-self.runtime.evaluation_batch_size // processes)
+        if given is not None:
+            return replace(self.runtime, micro_batch_size=min(given, at_once))
+        fits = size <= at_once * processes or not _can_be_cut(records, self.objective)
+        return self.runtime if fits else replace(self.runtime, micro_batch_size=at_once)
 
     def _steps(self, loader: Loader, read: Callable[[int], None]) -> Iterator[Step]:
         """Steps with full batches: a last one of one record would stop BatchNorm; the loop asks once after the last."""
@@ -332,6 +363,20 @@ def _reader(request: Request, objective: Objective, runtime: Runtime) -> Callabl
     return lambda model: Readout(
         forget=score(model, request.forget_set, objective, runtime), unseen=score(model, records, objective, runtime)
     )
+
+
+def _can_be_cut(records: Records, objective: Objective) -> bool:
+    """Whether batches are of tensors that count examples; others, such as of graphs, go as they are."""
+    try:
+        rows_of(objective.collate([records[0], records[1]]), 2, slice(1))
+    except ObjectiveError:
+        return False
+    return True
+
+
+def _check_rates(rates: Sequence[float]) -> None:
+    if not rates or not all(rate > 0 for rate in rates):
+        raise SettingsError(f"learning_rates must be one or more numbers above 0, not {rates!r}.")
 
 
 def _check_steps(steps: Sequence[int], first: int) -> None:

@@ -27,6 +27,8 @@ from nablatau.methods import Method
 from nablatau.report import Page, render
 from nablatau.runtime import process_rank
 
+SALT_NAME = "ids.salt"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Forgotten:
@@ -100,6 +102,34 @@ class Forgotten:
     def write_record_into(self, folder: Path, evaluation: "Evaluation | None" = None) -> None:
         """Write what `save` writes, but for the weights, into a folder that is there; arguments and errors as there."""
         salt = secrets.token_hex(16)
+        try:
+            (folder / SALT_NAME).write_text(salt + "\n", encoding="utf-8")
+            self._write_record(folder, salt, evaluation)
+        except OSError as error:
+            raise _unwritten(error) from error
+
+    def add_evaluation(self, folder: str | Path, evaluation: "Evaluation") -> None:
+        """Put an evaluation into record and report of a folder that `save` wrote; each file is the old or the new one.
+
+        Of several processes the first writes.
+
+        Args:
+            folder: that holds this result.
+            evaluation: of it.
+
+        Raises:
+            CheckpointError: a file cannot be read or written; the model in the folder is whole.
+        """
+        folder = Path(folder)
+        if process_rank() != 0:
+            return
+        try:
+            salt = (folder / SALT_NAME).read_text(encoding="utf-8").strip()
+            self._write_record(folder, salt, evaluation)
+        except OSError as error:
+            raise CheckpointError(f"The evaluation could not be added to {folder}: {error}.") from error
+
+    def _write_record(self, folder: Path, salt: str, evaluation: "Evaluation | None") -> None:
         hashed = {"salted_sha256": salted_digests(self.request.forget_set.ids_at(range(self.forgotten)), salt)}
         record = self.record | {"forget_ids": hashed}
         if evaluation is not None:
@@ -107,13 +137,13 @@ class Forgotten:
             seen = [each for each in evaluation.record.get("notes", ()) if each not in record["notes"]]
             record["notes"] = [*seen, *record["notes"]]
             record["evaluation"] = evaluation.to_json()
-        page = render(_page(record, evaluation, self.history))
-        try:
-            (folder / "run.json").write_text(json.dumps(record, indent=1, default=str), encoding="utf-8")
-            (folder / "ids.salt").write_text(salt + "\n", encoding="utf-8")
-            (folder / "report.html").write_text(page, encoding="utf-8")
-        except OSError as error:
-            raise _unwritten(error) from error
+        texts = {
+            "run.json": json.dumps(record, indent=1, default=str),
+            "report.html": render(_page(record, evaluation, self.history)),
+        }
+        for name, text in texts.items():
+            with whole_file(folder / name) as part:
+                part.write_text(text, encoding="utf-8")
 
     @property
     def forgotten(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from nablatau.contrasts import packed_relearning, relearn_index, relearn_times
+from nablatau.contrasts import RELEARNING_RATE, packed_relearning, relearn_index, relearn_times
 from nablatau.evaluation import AUC_NAME, NullFloor, Row
 from nablatau.evaluation.beside_reference import reference_rows
 from nablatau.evaluation.compatibility import compatibility_rows
@@ -133,6 +133,11 @@ def test_relearning_is_timed_beside_the_retrained_model() -> None:
     index = rows["Anamnesis index"]
     assert index.values["unlearned"] == relearn_index(found, "unlearned")
     assert index.null.value == 1.0
+    assert "AdamW 0.001;" in row.note
+    slower = rows_of(replace(made(RETRAINED), arrays=packed_relearning(replace(found, learning_rate=1e-4))))
+    assert "AdamW 0.0001;" in slower[row.name].note
+    arrays = {name: array for name, array in packed_relearning(found).items() if name != RELEARNING_RATE}
+    assert rows_of(replace(made(RETRAINED), arrays=arrays))[row.name] == row  # evidence of earlier releases
 
 
 def test_relearning_that_shows_nothing_says_why() -> None:

@@ -5,7 +5,7 @@ The arrays are those of recovery.py, which ran the models; what is computed from
 
 import numpy as np
 
-from nablatau.contrasts import relearn_index, relearn_times, unpacked, unpacked_relearning
+from nablatau.contrasts import RELEARNING_NOT_RUN, relearn_index, relearn_times, unpacked, unpacked_relearning
 from nablatau.errors import EvidenceError
 from nablatau.evaluation.rows import NullFloor, Row, Values, as_retrained, row_not_run
 from nablatau.evidence import Evidence
@@ -40,7 +40,8 @@ def _relearning_rows(evidence: Evidence) -> list[Row]:
     found = unpacked_relearning(evidence.arrays)
     if found is None:
         floors = (NullFloor(how="the retrained model's steps"), one)
-        needs = "needs the recovery checks, and 10 forgotten and 10 unseen records"
+        missing = "needs the recovery checks, and 10 forgotten and 10 unseen records"
+        needs = str(evidence.arrays.get(RELEARNING_NOT_RUN, missing))
         return [row_not_run(evidence, name, needs, floor) for name, floor in zip(names, floors, strict=True)]
     try:
         times: Values = dict.fromkeys(evidence.models)
@@ -48,7 +49,8 @@ def _relearning_rows(evidence: Evidence) -> list[Row]:
     except EvidenceError as error:
         floor = NullFloor(how="the retrained model's steps")
         return [row_not_run(evidence, names[0], str(error), floor)]
-    settings = "half of each batch forgotten records; AdamW 1e-3; bracket of two readings, one seed"
+    rate = f"AdamW {found.learning_rate:g}"
+    settings = f"half of each batch forgotten records; {rate}; bracket of two readings, one seed"
     note = f"until 95 % of the gap in loss to the original is closed; {settings}"
     rows = [Row(name=names[0], values=times, note=note, null=as_retrained(times))]
     index: Values = {model: _index(found, model) if model != "retrained" else None for model in evidence.models}

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from nablatau.batches import Padding
-from nablatau.checkpoints import load_weights, whole_folder
+from nablatau.checkpoints import load_weights, whole_file, whole_folder
 from nablatau.errors import CheckpointError, SettingsError, shortened
 from nablatau.hf.adapters import is_adapted, merged, with_adapter
-from nablatau.hf.cards import card
+from nablatau.hf.cards import CARD_NAME, card
 from nablatau.hf.pretrained import Pretrained, load, quiet
 from nablatau.hf.tables import read_table
 from nablatau.hf.tasks import TASKS, Columns, TextTask
@@ -132,9 +132,28 @@ class TextProject:
                 if self.pretrained.has_own_config and not merge:
                     self.pretrained.config.save_pretrained(folder)
                 self.pretrained.tokenizer.save_pretrained(folder)
-            (folder / "README.md").write_text(card(self.pretrained, result, evaluation), encoding="utf-8")
+            (folder / CARD_NAME).write_text(card(self.pretrained, result, evaluation), encoding="utf-8")
         except OSError as error:
             raise CheckpointError(f"The model could not be written: {error}. Nothing was kept of it.") from error
+
+    def add_evaluation(self, folder: str | Path, result: Forgotten, evaluation: Evaluation) -> None:
+        """Put an evaluation into record, report and card of a folder that `save` wrote.
+
+        Args:
+            folder: that holds the result.
+            result: with the record of `described`.
+            evaluation: of it.
+
+        Raises:
+            CheckpointError: a file cannot be read or written; the model in the folder is whole.
+        """
+        result.add_evaluation(folder, evaluation)
+        if process_rank() == 0:
+            try:
+                with whole_file(Path(folder) / CARD_NAME) as part:
+                    part.write_text(card(self.pretrained, result, evaluation), encoding="utf-8")
+            except OSError as error:
+                raise CheckpointError(f"The evaluation could not be added to {folder}: {error}.") from error
 
     def check_merge(self, merge: bool) -> None:
         """Refuse to merge where there is no adapter.
