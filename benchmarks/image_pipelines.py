@@ -1,7 +1,7 @@
 """Tier 3 on images: what shadow pipelines see of the published methods on the small CIFAR-10 set.
 
-    python benchmarks/image_pipelines.py FOLDER            # under an hour on 2 cores; resumes where it was stopped
-    python benchmarks/image_pipelines.py FOLDER --pipelines 2 --epochs 1 --table   # a trial
+    NABLATAU_DATA=DATA python benchmarks/image_pipelines.py FOLDER    # an hour on 2 cores; goes on where it stopped
+    NABLATAU_DATA=DATA python benchmarks/image_pipelines.py FOLDER --pipelines 2 --epochs 1 --table    # a trial
 
 Trains the original on 6,000 images, a reference without 15 % of them, and K pipelines (train, then unlearn by each
 method a third of the records under attack), one model a core. Each model's margins are kept in FOLDER as
