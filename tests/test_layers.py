@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from shared_files import SHARED
+
 SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 
 LAYERS: list[set[str]] = [
@@ -97,27 +99,7 @@ def test_a_part_imports_only_what_stands_to_its_left(file: Path) -> None:
 
 def is_shared(file: Path, name: str) -> bool:
     """One method (attack, task) imports no other, only what its folder shares."""
-    shared = {
-        "base",
-        "distillation",
-        "forget_passes",
-        "importance",
-        "layers",
-        "low_rank",
-        "schedule",
-        "heat",
-        "precautions",
-        "steps",
-        "relabelling",
-        "adversarial",
-        "checks",
-        "shadow_moments",
-        "metric",
-        "models",
-        "sources",
-        "splits",
-        "augmentations",
-    }
+    shared = set().union(*SHARED.values())
     return file.name == "__init__.py" or name.split(".")[-1] in shared
 
 

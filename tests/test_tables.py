@@ -10,25 +10,9 @@ import pytest
 import nablatau
 from nablatau.methods import METHODS, PRESETS, Method
 from nablatau.tasks import TASKS
+from shared_files import SHARED
 
 SOURCE = Path(nablatau.__file__).parent
-SHARED = {
-    "methods": {
-        "__init__",
-        "base",
-        "adversarial",
-        "distillation",
-        "forget_passes",
-        "heat",
-        "importance",
-        "layers",
-        "precautions",
-        "relabelling",
-        "schedule",
-        "steps",
-    },
-    "tasks": {"__init__", "models", "sources", "splits", "augmentations"},
-}
 
 
 def modules_in(folder: str) -> set[str]:
