@@ -1,7 +1,7 @@
 """How far each forgotten record's margin lies from where retraining puts it, for the default of ∇τ and beside it.
 
     python benchmarks/default/margins.py RUNS.jsonl digits digits_noisy breast_cancer diabetes   # 3 minutes of a core
-    NABLATAU_DATA=FOLDER python benchmarks/default/margins.py RUNS.jsonl adult --seeds 3    # 3 minutes on a busy one
+    NABLATAU_DATA=FOLDER python benchmarks/default/margins.py RUNS.jsonl adult --seeds 3         # as long
     python benchmarks/default/margins.py benchmarks/records/margins.jsonl                        # the table alone
 
 15 % of the training set is forgotten. Five models are retrained for each seed; a record's distance is
