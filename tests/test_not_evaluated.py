@@ -158,6 +158,8 @@ def test_the_evaluation_joins_the_record_under_the_same_salt(folder: Path) -> No
     assert {file.name for file in out.iterdir()} == FILES
     assert after.pop("evaluation")["verdict"] == evaluation.verdict.word
     assert after.pop("evaluated")["recovery"] is False
+    note = after["notes"].pop(0)  # the model was never trained
+    assert "DO NOT SEEM TO BELONG TOGETHER" in note
     assert after == before
     salt = (out / "ids.salt").read_text().strip()
     assert after["forget_ids"]["salted_sha256"] == salted_digests([3, 14, 15], salt)

@@ -174,6 +174,8 @@ def evaluate(
         evidence = collect(models, request, objective, test_set=test_set, costs=costs, runtime=runtime)
         if recovery and min(len(request.forget_set), len(evidence.comparable)) >= FEWEST_TO_RECOVER:
             evidence.arrays.update(recovery_arrays(models, request, objective, seed=seed, runtime=runtime))
+        learned = np.concatenate([evidence.scores["original"][split]["loss"] for split in ("forget", "retain")])
+        note = misfit(original, learned, request.forget_set, objective)
     if recipe is not None and objective.kind == "single-label":
         evidence.arrays.update(untrained_arrays(recipe, original, request, objective, seed=seed, runtime=runtime))
     if shadows and recipe is not None and method is not None:
@@ -194,8 +196,7 @@ def evaluate(
         "runtime": vars(runtime or Runtime()),
     }
     record = result.record if result else {"request": describe_request(request), "versions": versions()}
-    learned = np.concatenate([evidence.scores["original"][split]["loss"] for split in ("forget", "retain")])
-    if note := misfit(original, learned, request.forget_set, objective):
+    if note:
         record = record | {"notes": [note, *record.get("notes", ())]}
     return Evaluation.of(evidence, record | {"evaluated": evaluated}, result.history if result else None)
 

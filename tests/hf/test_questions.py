@@ -202,7 +202,7 @@ def test_the_guide_s_lines_run(
     guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
     (asking,) = (block for block in blocks if "language_scores(model" in block)
-    (wrong,) = (block for block in blocks if block.startswith("Question("))
+    (wrong,) = (block for block in blocks if block.startswith("from nablatau.hf import Question\n\nQuestion("))
     records = small_texts.questions(6, 1)
     small_texts.write_jsonl(tmp_path / "train.jsonl", records)
     (tmp_path / "ids.txt").write_text("q1-1\nq1-4\n")
