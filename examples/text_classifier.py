@@ -5,7 +5,7 @@
 Nothing is fetched. The texts are the first sentences of docstrings of numpy, scipy, sklearn and torch as they are
 installed, to be told apart by package; or GoEmotions (goemotions.csv.gz in the folder NABLATAU_DATA), whose comments
 have several labels each; or records of your own, with id, text and label (or labels, a list). A tokenizer and a small
-BERT are trained from scratch, for about half a minute on two cores. FOLDER gets model/, train.jsonl, unseen.jsonl,
+BERT are trained from scratch, for about half a minute on one core. FOLDER gets model/, train.jsonl, unseen.jsonl,
 test.jsonl, and ids.txt with 5 % of the training records' ids.
 """
 
@@ -103,6 +103,7 @@ def trained_model(
 
 def main(folder: Path, texts: str = "docstrings") -> None:
     """Write the folder."""
+    torch.set_num_threads(1)  # more gain little on a model this small, and wait for each other on a busy machine
     torch.manual_seed(0)
     draw = random.Random(0)
     records = records_of(texts)
