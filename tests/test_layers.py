@@ -12,10 +12,10 @@ from shared_files import SHARED
 SOURCE = Path(__file__).parents[1] / "src" / "nablatau"
 
 LAYERS: list[set[str]] = [
-    {"errors", "statistics"},
+    {"errors", "statistics", "lazy"},
     {"batches", "merging", "modes"},
     {"fingerprints", "tokens", "prompts", "quantisation"},
-    {"records", "packing"},
+    {"records", "packing", "losses"},
     {"data", "objectives", "checkpoints"},
     {"runtime", "signals"},
     {"loading", "blocks"},

@@ -51,7 +51,8 @@ def test_presets_are_the_default_and_the_published_algorithm() -> None:
 
 def test_public_names_are_exact() -> None:
     assert len(nablatau.__all__) <= 20
-    assert sorted(nablatau._PLACE_OF) == sorted(nablatau.__all__) == dir(nablatau)
+    placed = [name for names in nablatau._PLACES.values() for name in names]
+    assert sorted(placed) == sorted(nablatau.__all__) == dir(nablatau)
     for name in nablatau.__all__:
         assert getattr(nablatau, name).__doc__
     with pytest.raises(AttributeError, match="no attribute 'forgett'"):

@@ -3,8 +3,9 @@
 Names are loaded when they are first used, so that `import nablatau`, and the command line's help, cost nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nablatau.lazy import loading
 
 if TYPE_CHECKING:
     from nablatau.api import evaluate, forget
@@ -47,15 +48,7 @@ _PLACES = {
     "results": ("Evaluation", "Forgotten"),
     "runtime": ("Runtime",),
 }
-_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACE_OF:
-        raise AttributeError(f"module 'nablatau' has no attribute {name!r}")
-    value = getattr(import_module(f"nablatau.{_PLACE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = loading(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:

@@ -178,14 +178,9 @@ def evaluate(
         note = misfit(original, learned, request.forget_set, objective)
     if recipe is not None and objective.kind == "single-label":
         evidence.arrays.update(untrained_arrays(recipe, original, request, objective, seed=seed, runtime=runtime))
-    if shadows and recipe is not None and method is not None:
-        deal = deal_records(request, pipelines=shadows, seed=seed)
-        trained = train_pipelines(deal, objective, recipe=recipe, like=original, runtime=runtime)
-        done = run_pipelines(method, deal, trained, objective, recipe=recipe, runtime=runtime)
-        evidence.arrays.update(done.arrays())
-    if swap and recipe is not None and method is not None:
-        turned = swapped_arrays(method, request, objective, recipe=recipe, like=original, seed=seed, runtime=runtime)
-        evidence.arrays.update(turned)
+    if recipe is not None and method is not None:
+        trained = (recipe, original, seed, runtime)
+        evidence.arrays.update(_trained_arrays(method, request, objective, *trained, shadows=shadows, swap=swap))
     evaluated = {
         "seed": seed,
         "swap": swap,
@@ -226,6 +221,29 @@ def _check(
             f"{shadows} shadow pipelines are too few: each record must be left out, kept and unlearned twice, which "
             f"takes {FEWEST_PIPELINES}. Use 16, or no shadows."
         )
+
+
+def _trained_arrays(
+    method: Method,
+    request: Request,
+    objective: Objective,
+    recipe: Recipe,
+    like: nn.Module,
+    seed: int,
+    runtime: Runtime | None,
+    *,
+    shadows: int,
+    swap: bool,
+) -> dict[str, Any]:
+    """What takes further originals, trained as this one was: shadow pipelines, and SWAP; of either if it is wanted."""
+    found: dict[str, Any] = {}
+    if shadows:
+        deal = deal_records(request, pipelines=shadows, seed=seed)
+        trained = train_pipelines(deal, objective, recipe=recipe, like=like, runtime=runtime)
+        found |= run_pipelines(method, deal, trained, objective, recipe=recipe, runtime=runtime).arrays()
+    if swap:
+        found |= swapped_arrays(method, request, objective, recipe=recipe, like=like, seed=seed, runtime=runtime)
+    return found
 
 
 def recovery_arrays(

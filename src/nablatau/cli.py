@@ -18,15 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 from nablatau.opening import check_merge, project_of, recipe_for, request_for, runtime_for, texts_of, with_weights
-from nablatau.options import (
-    Choice,
-    GridWords,
-    How,
-    TextWords,
-    method_of,
-    pipelines_method,
-    recipe_of,
-)
+from nablatau.options import Choice, GridWords, How, TextWords, method_of, pipelines_method, recipe_of
 from nablatau.printing import evaluate_line, not_evaluated, print_evaluation, print_json, print_plan
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from nablatau import tokens
-from nablatau.objectives import TOKEN_KINDS, Kind, squared_error
+from nablatau.losses import squared_error
+from nablatau.objectives import TOKEN_KINDS, Kind
 
 MIN_K_SHARE = 0.2
 """Share of a text's tokens that Min-K % and Min-K++ % look at: both papers' choice."""

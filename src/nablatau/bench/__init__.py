@@ -4,8 +4,9 @@
 when they are first used: a worker that begins imports no more than its work.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from nablatau.lazy import loading
 
 if TYPE_CHECKING:
     from nablatau.bench.engine import Outcome, run
@@ -21,15 +22,7 @@ _PLACES = {
     "records": ("read_records",),
     "workers": ("Workers",),
 }
-_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _PLACE_OF:
-        raise AttributeError(f"module 'nablatau.bench' has no attribute {name!r}")
-    value = getattr(import_module(f"nablatau.bench.{_PLACE_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = loading(__name__, _PLACES)
 
 
 def __dir__() -> list[str]:
