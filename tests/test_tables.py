@@ -60,7 +60,19 @@ def test_public_names_are_exact() -> None:
 
 
 def test_public_functions_document_their_arguments() -> None:
-    for name in ("api", "data", "objectives", "training", "recipes", "scoring", "evaluation", "checkpoints"):
+    for name in (
+        "api",
+        "data",
+        "objectives",
+        "losses",
+        "packing",
+        "lazy",
+        "training",
+        "recipes",
+        "scoring",
+        "evaluation",
+        "checkpoints",
+    ):
         module = importlib.import_module(f"nablatau.{name}")
         for function in vars(module).values():
             if inspect.isfunction(function) and function.__module__ == module.__name__ and function.__name__[0] != "_":

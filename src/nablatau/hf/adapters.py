@@ -8,13 +8,9 @@ from torch import nn
 from nablatau.errors import SettingsError
 from nablatau.hf.extras import library
 from nablatau.hf.pretrained import Pretrained, quiet
+from nablatau.methods.low_rank import is_adapted
 
 ADAPTERS = "Adapters"
-
-
-def is_adapted(model: nn.Module) -> bool:
-    """Whether peft wraps the model."""
-    return hasattr(model, "peft_config")
 
 
 def with_adapter(pretrained: Pretrained, adapter_type: str, rank: int) -> Pretrained:

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from nablatau.errors import SettingsError
-from nablatau.hf.adapters import is_adapted
 from nablatau.hf.extras import library
 from nablatau.hf.pretrained import TEXT_MODELS, quiet
+from nablatau.methods.low_rank import is_adapted
 from nablatau.modes import in_mode
 from nablatau.processes import naming_lost_processes
 from nablatau.runtime import Runtime, collected, dealt, device_of, move

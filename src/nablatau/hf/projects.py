@@ -16,11 +16,12 @@ from torch import nn
 from nablatau.batches import Padding
 from nablatau.checkpoints import load_weights, whole_file, whole_folder
 from nablatau.errors import CheckpointError, SettingsError, shortened
-from nablatau.hf.adapters import is_adapted, merged, with_adapter
+from nablatau.hf.adapters import merged, with_adapter
 from nablatau.hf.cards import CARD_NAME, card
 from nablatau.hf.pretrained import Pretrained, load, quiet
 from nablatau.hf.tables import read_table
 from nablatau.hf.tasks import TASKS, Columns, TextTask
+from nablatau.methods.low_rank import is_adapted
 from nablatau.projects import Project
 from nablatau.results import Evaluation, Forgotten
 from nablatau.runtime import process_rank

@@ -24,9 +24,9 @@ from nablatau.batches import Batch
 from nablatau.data import Request, TrainingData
 from nablatau.errors import RequestError, SettingsError, shortened
 from nablatau.fingerprints import Readable
-from nablatau.hf.adapters import is_adapted
 from nablatau.hf.extras import library
 from nablatau.methods import Method, find_preset
+from nablatau.methods.low_rank import is_adapted
 from nablatau.objectives import Collate, Objective
 from nablatau.results import Forgotten
 from nablatau.runtime import Precision, Runtime
