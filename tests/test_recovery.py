@@ -49,7 +49,7 @@ from small import random_set, small_network
 
 QUIET = Runtime(progress=False)
 CLASSES = Objective.classification()
-SEEDS = range(3)
+SEEDS = range(5)
 
 
 # ---------------------------------------------------------------------- models that remember, forgot, or hide
@@ -273,7 +273,7 @@ def test_repair_of_over_forgetting_is_not_taken_for_memory() -> None:
 def test_on_digits_as_they_are_only_many_models_together_show_it() -> None:
     """The original knows its records hardly better than unseen ones: one model shows nothing, and none is flagged."""
     changes = []
-    for seed in range(4):
+    for seed in range(6):
         each = zoo(seed, noise=0.0)
         recoveries = [finetuned(model, each.request, seed) for model in (each.original, each.retrained, each.hiding)]
         assert not any(found(recovery) for recovery in recoveries)
@@ -479,17 +479,20 @@ def test_a_reference_of_other_records_or_steps_is_refused() -> None:
 
 def test_relearn_times_rank_what_is_left() -> None:
     """Retrained twice takes as long; the stopped ascent a fraction of it; the original no step; a fresh one longest."""
-    each = zoo(0)
-    again = Retrain().unlearn(each.original, each.request, CLASSES, recipe=each.recipe, seed=300).model
-    models = {"original": each.original, "retrained": each.retrained, "again": again, "unlearned": each.hiding}
-    relearning = relearn(models, each.request, CLASSES, recipe=each.recipe, seeds=(0, 1, 2), runtime=QUIET)
-    assert [time.value for time in relearn_times(relearning, "original")] == [0, 0, 0]
-    assert all(time.value > 50 for time in relearn_times(relearning, "retrained"))
-    assert relearn_index(relearning, "unlearned").high < 0.6
-    assert 1 in relearn_index(relearning, "again")
-    assert relearn_index(relearning, "fresh").value > 1
-    assert relearn_index(relearning, "unlearned", by="accuracy").high < 0.6
-    assert relearn_index(relearning).value < 0.4
+    indices = []
+    for seed in range(2):
+        each = zoo(seed)
+        again = Retrain().unlearn(each.original, each.request, CLASSES, recipe=each.recipe, seed=seed + 300).model
+        models = {"original": each.original, "retrained": each.retrained, "again": again, "unlearned": each.hiding}
+        relearning = relearn(models, each.request, CLASSES, recipe=each.recipe, seeds=(0, 1, 2), runtime=QUIET)
+        assert [time.value for time in relearn_times(relearning, "original")] == [0, 0, 0]
+        assert all(time.value > 50 for time in relearn_times(relearning, "retrained"))
+        assert relearn_index(relearning, "unlearned").high < 0.6
+        assert 1 in relearn_index(relearning, "again")
+        assert relearn_index(relearning, "fresh").value > 1
+        assert relearn_index(relearning, "unlearned", by="accuracy").high < 0.6
+        indices.append(relearn_index(relearning).value)
+    assert max(indices) < 0.4
 
 
 def test_what_the_paper_preset_leaves_on_digits_is_relearned_at_once() -> None:

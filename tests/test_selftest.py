@@ -11,13 +11,13 @@ from nablatau.tasks import TASKS, digits
 
 @pytest.mark.timeout(280)
 def test_known_bad_models_are_flagged_and_known_good_ones_are_not() -> None:
-    found = {each.name: each for each in audit_the_audit(TASKS["digits_noisy"], seeds=1)}
+    found = {each.name: each for each in audit_the_audit(TASKS["digits_noisy"], seeds=2)}
     assert found["retrained"].flagged.value == 0
-    assert found["identity"].words == {"LEAK DETECTED": 1}
+    assert found["identity"].words == {"LEAK DETECTED": 2}
     for name in ("constant", "relabelled", "wrecked"):
         assert found[name].flagged.value == 1, name
     assert set(found["ascended"].words) <= {"RECOVERABLE", "LEAK DETECTED", "OVER-FORGETTING", "UTILITY LOST"}
-    assert found["fine-tuned"].words == {"LEAK DETECTED": 1}
+    assert found["fine-tuned"].words == {"LEAK DETECTED": 2}
     assert all(each.as_expected for each in found.values())
 
 

@@ -59,8 +59,8 @@ def test_the_student_t_is_the_posterior_predictive_of_its_prior() -> None:
     found = moments(shadow, ~inclusion)
     ours = predictive(shadow, ~inclusion, "student_t", "OUT")
     own, v0, m0 = shadow[~inclusion[:, 0], 0], found.pooled_variance, found.grand_mean
-    variance = np.exp(np.linspace(-6, 6, 601) + np.log(v0))[:, None]
-    centre = np.linspace(-40, 40, 4001)[None, :]
+    variance = np.exp(np.linspace(-6, 6, 1201) + np.log(v0))[:, None]
+    centre = np.linspace(-40, 40, 8001)[None, :]
     prior = stats.invgamma.logpdf(variance, 2, scale=2 * v0) + stats.norm.logpdf(centre, m0, np.sqrt(variance / 0.25))
     weight = np.exp(prior + sum(stats.norm.logpdf(x, centre, np.sqrt(variance)) for x in own)) * variance
     for margin in (-2.0, 0.5, 4.0):

@@ -16,8 +16,6 @@ from small import random_set, random_texts, small_convolutional, small_network, 
 RECIPE = Recipe(epochs=2, learning_rate=0.1, batch_size=16, build=lambda: small_network(batch_norm=True))
 ON_TEXTS = frozenset({"tokens", "alternatives"})
 """Needs of methods that are run on texts."""
-BRIEF = {"nabla_tau": {"least_records": 400}, "rmu": {"steps": 20}}
-"""Settings of methods that by themselves take many steps on so few records; the others are as they come."""
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 
 
@@ -41,12 +39,8 @@ def texts() -> TrainingData:
     return TrainingData(random_texts(90, 1), random_texts(40, 2))
 
 
-def brief(method: type[Method]) -> Method:
-    return method(**BRIEF.get(method.name, {}))
-
-
 def unlearn(method: type[Method], model: nn.Module, request: Request, objective: Objective, seed: int = 0) -> nn.Module:
-    return brief(method).unlearn(model, request, fitting(method, objective), seed=seed, recipe=RECIPE).model
+    return method().unlearn(model, request, fitting(method, objective), seed=seed, recipe=RECIPE).model
 
 
 def fitting(method: type[Method], objective: Objective) -> Objective:
@@ -118,7 +112,7 @@ def test_each_serves_texts_or_says_why_not(method: type[Method], objective: Obje
     if why_not:
         assert method.needs & {"outputs", "classes", "convolutions", "class request"}
         return
-    done = brief(method).unlearn(model, request, objective, recipe=recipe).model
+    done = method().unlearn(model, request, objective, recipe=recipe).model
     assert weights_digest(done) != weights_digest(model)
     assert all(parameter.isfinite().all() for parameter in done.parameters())
 
@@ -134,7 +128,7 @@ def test_settings_survive_json(method: type[Method]) -> None:
 def test_history_counts_every_example(method: type[Method], data: TrainingData, objective: Objective) -> None:
     seen: list[dict[str, float]] = []
     request, objective = some_records(method, data), fitting(method, objective)
-    done = brief(method).unlearn(network(method), request, objective, recipe=RECIPE, on_step=seen.append)
+    done = method().unlearn(network(method), request, objective, recipe=RECIPE, on_step=seen.append)
     assert len(seen) == len(done.history) > 0
     assert [row["step"] for row in seen] == done.history.columns["step"] == list(range(len(seen)))
     assert done.history.columns["seconds"] == sorted(done.history.columns["seconds"])
