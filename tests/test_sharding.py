@@ -14,11 +14,12 @@ from small import random_set, small_network
 from small_runs import farthest
 
 SCRIPT = """
-import os, sys
+import os, resource, sys
 import torch, torch.distributed as distributed, transformers
 sys.path.insert(0, sys.argv[1])
 from torch import nn
 from nablatau import NablaTau, Objective, PublishedNablaTau, Runtime, TrainingData
+from nablatau.runtime import copied
 from nablatau.methods.heat import length_keeper, root_mean_square, turning_optimizer
 from nablatau.sharding import is_sharded, lengths, own_share, put_together, shard
 from nablatau.fingerprints import weights_digest
@@ -30,6 +31,30 @@ several, wide = "RANK" in os.environ, torch.float64
 if several:
     distributed.init_process_group("gloo")
 cpu = torch.device("cpu")
+
+def peak():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def deep(width):
+    torch.manual_seed(1)
+    model = nn.Module()
+    model.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(40))
+    return model
+
+if several:  # before all else, as a peak never falls
+    put_together(shard(deep(8), cpu), deep(8))  # what is loaded on first use has its own
+    given = deep(1024)
+    size = 4 * sum(each.numel() for each in given.parameters())
+    before = peak()
+    cut = shard(given, cpu)
+    assert peak() - before < 0.65 * size, "cutting a model makes a second whole one"
+    result = copied(given)
+    before = peak()
+    put_together(cut, result)
+    assert peak() - before < 0.5 * size, "putting it together makes another whole one"
+    assert all(torch.equal(*pair) for pair in zip(given.parameters(), result.parameters(), strict=True))
+    del given, cut, result
+
 names = ("nabla_tau", "nabla_tau_paper", "finetune", "neg_grad", "neg_grad_plus", "grad_ascent", "grad_diff", "sim_npo",
          "npo")
 found = {"methods": run_all(Runtime(sharded=several), names, of_texts=names)}
@@ -66,7 +91,9 @@ with torch.no_grad():
 whole = small_transformer(seed=4, dtype=wide)
 whole.odd = nn.Linear(5, 1, bias=False).to(wide)
 if several:
-    shard(model, cpu)
+    given, kept = model, weights_digest(model)
+    model = shard(given, cpu)
+    assert not is_sharded(given) and weights_digest(given) == kept
     held = sum(own_share(each).numel() for each in model.parameters())
     assert held <= 0.6 * sum(each.numel() for each in model.parameters())
 matrices = [each for each in model.parameters() if each.ndim > 1]

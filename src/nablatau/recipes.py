@@ -148,7 +148,7 @@ def train(
         torch.manual_seed(seed)  # weights are drawn alike in every process
         model = recipe.build() if recipe.build is not None else recipe.fresh_model(like)  # type: ignore[arg-type]
         device = runtime.device_for(model)
-        working = shard(copy.deepcopy(model), device) if runtime.sharded else model
+        working = shard(model, device) if runtime.sharded else model
         fit(
             working,
             recipe,

@@ -7,6 +7,7 @@ generators of torch, numpy and Python are as they were when it has ended.
 """
 
 import contextlib
+import copy
 import itertools
 import os
 import random
@@ -126,6 +127,30 @@ def move(model: nn.Module, device: torch.device) -> nn.Module:
     """The model on `device`; a model that lies there already, or is spread over several devices, is left as it is."""
     devices = {tensor.device for tensor in itertools.chain(model.parameters(), model.buffers())}
     return model.to(device) if len(devices) == 1 and devices != {device} else model
+
+
+def copied(model: nn.Module, *, shared: Iterable[nn.Parameter] = ()) -> nn.Module:
+    """A deep copy of the model.
+
+    Args:
+        model: to copy.
+        shared: parameters of it that keep their memory in common with the copy; device and flags of the two stay apart.
+
+    Raises:
+        SettingsError: it holds tensors that cannot be copied.
+    """
+    kept: dict[int, Any] = {
+        id(each): nn.Parameter(each.detach(), requires_grad=each.requires_grad)
+        for each in shared
+        if type(each) is nn.Parameter
+    }
+    try:
+        return copy.deepcopy(model, kept)
+    except RuntimeError as error:
+        raise SettingsError(
+            f"The model cannot be copied, and it must not be changed: {str(error).splitlines()[0]} The old weight_norm "
+            "and spectral_norm cause this: use those of torch.nn.utils.parametrizations, or remove them first."
+        ) from error
 
 
 # ---------------------------------------------------------------------- processes

@@ -6,7 +6,6 @@ Outputs are brought to float32 before any of it is computed, whatever the precis
 Shapes: N records; the arrays are numpy's, float64 unless they are predictions or targets of classes.
 """
 
-import copy
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +79,7 @@ def score(model: nn.Module, records: Records, objective: Objective, runtime: Run
         workers=runtime.workers,
     )
     pieces: list[tuple[npt.NDArray[np.int64], dict[str, Array]]] = []
-    asked = shard(copy.deepcopy(model), device) if runtime.sharded else move(model, device)
+    asked = shard(model, device) if runtime.sharded else move(model, device)
     try:
         with in_mode(asked, "eval"), torch.no_grad():
             for batch in loader:

@@ -9,7 +9,6 @@ process. `lengths` is for such numbers.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from nablatau.blocks import blocks_of
 from nablatau.errors import SettingsError
-from nablatau.runtime import is_distributed, process_count, sum_over_processes
+from nablatau.runtime import copied, is_distributed, process_count, sum_over_processes
 
 
 def is_sharded(model: nn.Module) -> bool:
@@ -28,10 +27,13 @@ def is_sharded(model: nn.Module) -> bool:
 
 
 def shard(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model, changed in place, each weight on `device` and cut into one share a process.
+    """A copy of the model, each weight on `device` and cut into one share a process.
+
+    Shares are cut out of the given model's own weights, and move block by block: neither the host nor a device ever
+    holds another whole copy.
 
     Args:
-        model: the same in every process. It moves there block by block, so that no device ever holds all of it.
+        model: the same in every process; it stays as it is.
         device: of this process.
 
     Raises:
@@ -42,13 +44,14 @@ def shard(model: nn.Module, device: torch.device) -> nn.Module:
             "sharded cuts a model into one share a process, and this is one process alone. Start several, with "
             "`torchrun --nproc-per-node 2 …`, or leave the setting out."
         )
-    blocks = blocks_of(model)
-    _refuse_several_types(model, blocks)
+    cut = copied(model, shared=model.parameters())
+    blocks = blocks_of(cut)
+    _refuse_several_types(cut, blocks)
     mesh = init_device_mesh(device.type, (process_count(),))
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
-    fully_shard(model, mesh=mesh, reshard_after_forward=True)  # else a look after a look would see old weights
-    return model
+    fully_shard(cut, mesh=mesh, reshard_after_forward=True)  # else a look after a look would see old weights
+    return cut
 
 
 def _refuse_several_types(model: nn.Module, blocks: Sequence[nn.Module]) -> None:
@@ -70,17 +73,17 @@ def put_together(model: nn.Module, whole: nn.Module) -> nn.Module:
 
     Args:
         model: sharded.
-        whole: of the same architecture, to be changed in place; its device stays.
+        whole: of the same architecture, to be changed in place; its device stays. Beside it one weight at a time is
+            whole.
     """
-    state = {name: _whole(value) for name, value in model.state_dict().items()}
-    whole.load_state_dict(state)
+    own, rest = dict(whole.named_parameters(remove_duplicate=False)), {}
+    for name, value in model.state_dict().items():
+        if name in own:
+            own[name].detach().copy_(value.full_tensor() if isinstance(value, DTensor) else value)
+        else:
+            rest[name] = value  # buffers, and a layer's extra state, which may be of any form
+    whole.load_state_dict(rest, strict=False)
     return whole
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, DTensor):
-        value = value.full_tensor()
-    return value.detach().cpu() if isinstance(value, Tensor) else value  # a layer's extra state may be of any form
 
 
 def lengths(tensors: Sequence[Tensor]) -> list[Tensor]:

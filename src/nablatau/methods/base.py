@@ -5,7 +5,6 @@ work, works on a copy, isolates randomness, and hands back a model in eval mode 
 A method itself is `_run`: it changes the copy (or returns another model) and fills the history.
 """
 
-import copy
 import dataclasses
 import time
 from abc import ABC, abstractmethod
@@ -24,7 +23,7 @@ from nablatau.modes import Mode
 from nablatau.objectives import Objective
 from nablatau.recipes import Recipe
 from nablatau.records import Records
-from nablatau.runtime import Runtime, device_of, isolated_randomness, move, random_generator
+from nablatau.runtime import Runtime, copied, device_of, isolated_randomness, move, random_generator
 from nablatau.sharding import is_sharded, put_together, shard
 from nablatau.training import trainable_parameters
 
@@ -157,9 +156,8 @@ class Method(ABC):
         start = time.perf_counter()
         with isolated_randomness(seed):
             device, history = runtime.device_for(model), History()
-            working = _copied(model, share_frozen=runtime.share_frozen and self._leaves_frozen_weights(runtime))
             fresh = "recipe" in self.needs  # whose weights are not this model's, and sharded when they are drawn
-            working = shard(working, device) if runtime.sharded and not fresh else move(working, device)
+            working = shard(model, device) if runtime.sharded and not fresh else self._own_copy(model, runtime, device)
             job = Job(
                 request=request.for_methods(),
                 objective=objective,
@@ -171,7 +169,7 @@ class Method(ABC):
                 on_step=on_step,
             )
             done = self._run(working, job)
-            done = put_together(done, _copied(model)) if is_sharded(done) else done
+            done = put_together(done, copied(model)) if is_sharded(done) else done
             unlearned = move(done, device_of(model)).eval()
         return Unlearned(
             model=unlearned,
@@ -224,9 +222,11 @@ class Method(ABC):
             return str(error)
         return ""
 
-    def _leaves_frozen_weights(self, runtime: Runtime) -> bool:
-        """Whether this method moves nothing but parameters that require a gradient, each in its own memory."""
-        return self.shardable and not runtime.sharded and "recipe" not in self.needs
+    def _own_copy(self, model: nn.Module, runtime: Runtime, device: torch.device) -> nn.Module:
+        """A copy that may be changed; frozen weights stay where they are if asked for, and this method moves none."""
+        leaves_frozen = self.shardable and "recipe" not in self.needs and not runtime.sharded
+        frozen = [each for each in model.parameters() if not each.requires_grad]
+        return move(copied(model, shared=frozen if runtime.share_frozen and leaves_frozen else ()), device)
 
     @abstractmethod
     def _run(self, model: nn.Module, job: Job) -> nn.Module:
@@ -273,19 +273,3 @@ class Method(ABC):
                 f"{self.name} removes whole classes; this request is made by {request.description.get('by')}. "
                 "Use forget_class(…), or another method."
             )
-
-
-def _copied(model: nn.Module, *, share_frozen: bool = False) -> nn.Module:
-    """A deep copy of the model; parameters that are frozen keep their memory in common with it if asked to."""
-    shared: dict[int, Any] = {
-        id(each): nn.Parameter(each.detach(), requires_grad=False)  # an object of its own: devices and flags stay apart
-        for each in model.parameters()
-        if share_frozen and not each.requires_grad and type(each) is nn.Parameter
-    }
-    try:
-        return copy.deepcopy(model, shared)
-    except RuntimeError as error:
-        raise SettingsError(
-            f"The model cannot be copied, and it must not be changed: {str(error).splitlines()[0]} The old weight_norm "
-            "and spectral_norm cause this: use those of torch.nn.utils.parametrizations, or remove them first."
-        ) from error
