@@ -60,17 +60,20 @@ def records_of(texts: str) -> list[dict[str, Any]]:
 
 
 def trained_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
-    """Up to 2,000 parts of words, learned from the texts."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    parts = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    parts.normalizer, parts.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=2000, special_tokens=special, show_progress=False)
-    parts.train_from_iterator(texts, trainer)
-    ends = [(each, parts.token_to_id(each)) for each in ("[CLS]", "[SEP]")]
-    parts.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    parts.decoder = decoders.WordPiece()
-    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), special, strict=True))
-    return PreTrainedTokenizerFast(tokenizer_object=parts, model_max_length=32, **names)
+    """Up to 2,000 pairs of bytes, learned from the texts: the same each time, which parts of words would not be."""
+    special = ["[PAD]", "[CLS]", "[SEP]"]
+    pairs = Tokenizer(models.BPE())
+    pairs.normalizer, pairs.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    pairs.train_from_iterator(texts, trainer)
+    ends = [(each, pairs.token_to_id(each)) for each in ("[CLS]", "[SEP]")]
+    pairs.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    pairs.decoder = decoders.ByteLevel()
+    names = dict(zip(("pad_token", "cls_token", "sep_token"), special, strict=True))
+    return PreTrainedTokenizerFast(tokenizer_object=pairs, model_max_length=32, **names)
 
 
 def trained_model(

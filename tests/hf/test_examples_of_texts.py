@@ -47,3 +47,13 @@ def test_docstrings_are_each_there_once(example: ModuleType) -> None:
     records = example.docstrings(most=100)
     assert {each["label"] for each in records} == {"numpy", "scipy", "sklearn", "torch"}
     assert len({each["id"] for each in records}) == len({each["text"].lower() for each in records}) == len(records)
+
+
+def test_its_tokenizer_is_the_same_each_time(example: ModuleType) -> None:
+    texts = [each["text"] for each in example.docstrings(most=300)]
+    first, *others = (example.trained_tokenizer(texts) for _ in range(4))
+    assert len(first) > 1000
+    assert all(each.backend_tokenizer.to_str() == first.backend_tokenizer.to_str() for each in others)
+    assert (
+        first.decode(first("A mean, π and NAN.")["input_ids"], skip_special_tokens=True).strip() == "a mean, π and nan."
+    )
