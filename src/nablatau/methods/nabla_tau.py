@@ -14,7 +14,9 @@ the old minimum, and by that takes single records further from where retraining 
    have now and had at the start, so that targets cannot run away with the model.
 4. **Settle.** The rate falls to 0. Forget records join the retain batches, each `visits` times in all, and are pushed
    by push · ReLU(target − loss) with the weight that a retain record has, so the push on a record depends neither on
-   how many are forgotten nor on the batch size, and ends at its target. The last tenth is descent alone, so that
+   how many are forgotten nor on the batch size, and ends at its target. A small forget set is visited more often, each
+   time with less weight: a step sees how far the last ones came, else the few visits of records that are alike, such
+   as all of one author, push them together beyond their targets. The last tenth is descent alone, so that
    BatchNorm's statistics are those of records that stay.
 5. **Look back.** If the model got worse on unseen records, or the loss became no number, the run starts again from
    the original with a quarter of the heat; after three such runs the original comes back, and a note says so.
@@ -50,6 +52,8 @@ from nablatau.training import values_of, whole_mean
 
 RISE, LOOK, RETAIN_ALONE = 0.25, 0.5, 0.9
 """Shares of the steps: until the peak, until targets are set, and until the push ends."""
+LEAST_BESIDE = 0.5
+"""Forget records in each step of the push, as a share of its retain records, where the forget set is as large."""
 MOST_PASSES = 20
 """Over a small retain set, beyond which it would be cheaper to train anew."""
 COOLER = 0.25
@@ -76,7 +80,7 @@ class NablaTau(Method):
         turn: largest rate, as a share of each tensor's size a step (heat.py).
         heat: level of the running loss above which the rate is held back: 0 is the retain loss, 1 the holdout loss.
         push: weight of a forget record below its target, relative to a retain record.
-        visits: times that each forget record is pushed.
+        visits: times that each forget record is pushed; in a small forget set more often, with as much less weight.
         keep_lengths: scale weights back to the length they had after each step.
         batch_size: retain records in a step; None for a 200th of the training set, between 8 and 256. Another size
             takes as many records in other steps, and the turn times the root of the ratio.
@@ -141,6 +145,7 @@ class NablaTau(Method):
         control = Heat(remembered + self.heat * (unseen - remembered))
         target_N = torch.full((len(plan.loader.records),), -math.inf)
         halfway_F = torch.empty(0)
+        count, lighter = plan.forget_reads(self.visits)
 
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             batch = step.batches["retain"]
@@ -150,7 +155,7 @@ class NablaTau(Method):
             parts = batch.whole_size / plan.batch_size
             retain_loss = whole_mean(torch.where(forget_B, torch.zeros_like(loss_B), loss_B), batch) * parts
             short = whole_mean(torch.where(forget_B, short_B, torch.zeros_like(loss_B)), batch) * parts
-            return {"loss": retain_loss + self.push * short, "retain_loss": retain_loss, "shortfall": short}
+            return {"loss": retain_loss + self.push * lighter * short, "retain_loss": retain_loss, "shortfall": short}
 
         def on_step(row: dict[str, float]) -> None:
             control.see(row["retain_loss"])
@@ -167,7 +172,7 @@ class NablaTau(Method):
             halfway_F, now_M = (_losses(model, each, plan, job) for each in (plan.forget_loader, plan.holdout_loader))
             aim_M = torch.minimum(before.holdout.sort().values, now_M.sort().values)
             target_N[plan.retain_count :] = targets_by_rank(halfway_F, aim_M)
-            for number, batch in enumerate(plan.joined_steps(self.visits), plan.look_at):
+            for number, batch in enumerate(plan.joined_steps(count), plan.look_at):
                 yield Step({"retain": batch}, rate(number), {"heat": control.share})
 
         take_steps(
@@ -296,13 +301,27 @@ class _Plan:
         """Retain batches of these steps."""
         return self.loader.batches_of(self._retain_rows()[first:last])
 
-    def joined_steps(self, visits: float) -> Iterator[RecordBatch]:
-        """Retain batches of the steps from the second look on, joined by forget records, each `visits` times."""
-        retain = self._retain_rows()[self.look_at :]
-        pushing = round(RETAIN_ALONE * self.steps) - self.look_at
-        count = len(self.loader.records) - self.retain_count
-        total = round(visits * count)
-        order = self._shuffled(count, total, "forget batches") + self.retain_count
+    @property
+    def forget_count(self) -> int:
+        """Records in the forget set."""
+        return len(self.loader.records) - self.retain_count
+
+    @property
+    def pushing(self) -> int:
+        """The steps, from the second look on, that forget records join."""
+        return round(RETAIN_ALONE * self.steps) - self.look_at
+
+    def forget_reads(self, visits: float) -> tuple[int, float]:
+        """Forget records that join the steps in all, and the weight of each, so that the push is that of `visits`."""
+        wanted = round(visits * self.forget_count)
+        beside = min(self.forget_count, int(LEAST_BESIDE * self.batch_size))
+        total = max(wanted, beside * self.pushing) if wanted else 0
+        return total, wanted / max(1, total)
+
+    def joined_steps(self, total: int) -> Iterator[RecordBatch]:
+        """Retain batches of the steps from the second look on, joined by so many forget records, each equally often."""
+        retain, pushing = self._retain_rows()[self.look_at :], self.pushing
+        order = self._shuffled(self.forget_count, total, "forget batches") + self.retain_count
         ends = [total * (step + 1) // pushing for step in range(pushing)]
         forget = [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
         forget += [order[:0]] * (len(retain) - pushing)
