@@ -179,8 +179,11 @@ def evaluate(
     if recipe is not None and objective.kind == "single-label":
         evidence.arrays.update(untrained_arrays(recipe, original, request, objective, seed=seed, runtime=runtime))
     if recipe is not None and method is not None:
-        trained = (recipe, original, seed, runtime)
-        evidence.arrays.update(_trained_arrays(method, request, objective, *trained, shadows=shadows, swap=swap))
+        evidence.arrays.update(
+            _trained_arrays(
+                method, request, objective, recipe, original, seed=seed, runtime=runtime, shadows=shadows, swap=swap
+            )
+        )
     evaluated = {
         "seed": seed,
         "swap": swap,
@@ -229,9 +232,9 @@ def _trained_arrays(
     objective: Objective,
     recipe: Recipe,
     like: nn.Module,
+    *,
     seed: int,
     runtime: Runtime | None,
-    *,
     shadows: int,
     swap: bool,
 ) -> dict[str, Any]:

@@ -76,13 +76,11 @@ def put_together(model: nn.Module, whole: nn.Module) -> nn.Module:
         whole: of the same architecture, to be changed in place; its device stays. Beside it one weight at a time is
             whole.
     """
-    own, rest = dict(whole.named_parameters(remove_duplicate=False)), {}
-    for name, value in model.state_dict().items():
-        if name in own:
-            own[name].detach().copy_(value.full_tensor() if isinstance(value, DTensor) else value)
-        else:
-            rest[name] = value  # buffers, and a layer's extra state, which may be of any form
-    whole.load_state_dict(rest, strict=False)
+    state, own = model.state_dict(), dict(whole.named_parameters(remove_duplicate=False))
+    for name in state:
+        if isinstance(state[name], DTensor):
+            state[name] = own[name].detach().copy_(state[name].full_tensor())
+    whole.load_state_dict(state)  # buffers and extra states; of each weight, that it is there
     return whole
 
 

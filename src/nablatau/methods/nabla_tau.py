@@ -145,7 +145,7 @@ class NablaTau(Method):
         control = Heat(remembered + self.heat * (unseen - remembered))
         target_N = torch.full((len(plan.loader.records),), -math.inf)
         halfway_F = torch.empty(0)
-        count, lighter = plan.forget_reads(self.visits)
+        reads, lighter = plan.forget_reads(self.visits)
 
         def step_loss(model: nn.Module, step: Step) -> dict[str, Tensor]:
             batch = step.batches["retain"]
@@ -172,7 +172,7 @@ class NablaTau(Method):
             halfway_F, now_M = (_losses(model, each, plan, job) for each in (plan.forget_loader, plan.holdout_loader))
             aim_M = torch.minimum(before.holdout.sort().values, now_M.sort().values)
             target_N[plan.retain_count :] = targets_by_rank(halfway_F, aim_M)
-            for number, batch in enumerate(plan.joined_steps(count), plan.look_at):
+            for number, batch in enumerate(plan.joined_steps(reads), plan.look_at):
                 yield Step({"retain": batch}, rate(number), {"heat": control.share})
 
         take_steps(
